@@ -1,0 +1,147 @@
+"""The `medvlm` command: a thin dispatcher, so that help and errors answer at once.
+
+A command is a typed function in `medvlm/commands/`; its signature and docstring are its options and its help. Heavy
+packages are imported inside the functions, never at the top of a command module. `fit`, `validate`, `test` and
+`predict` belong to Lightning's own CLI (`medvlm/training/cli.py`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+
+import medvlm
+from medvlm.content import add_content_roots
+from medvlm.errors import MedVLMError
+
+# name → (module, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "quickstart": ("medvlm.commands.quickstart", "the whole path in minutes: phantom clinic, training, report"),
+    "phantom": ("medvlm.commands.phantom", "make synthetic studies with known truth"),
+    "study": ("medvlm.commands.study", "print what a study holds, what would be used and why"),
+    "experts": ("medvlm.commands.experts", "list, show and train experts"),
+    "annotate": ("medvlm.commands.annotate", "run experts over a cohort and write their findings"),
+    "data": ("medvlm.commands.data", "build conversations and prepare public data sets"),
+    "fit": ("medvlm.training.cli", "fine-tune a vision-language model (LightningCLI)"),
+    "validate": ("medvlm.training.cli", "validation loss of a model (LightningCLI)"),
+    "test": ("medvlm.training.cli", "score a model on held-out questions (LightningCLI)"),
+    "predict": ("medvlm.training.cli", "answer a file of questions (LightningCLI)"),
+    "ask": ("medvlm.commands.ask", "ask a fine-tuned model about a study; it calls experts by itself"),
+    "report": ("medvlm.commands.report", "write a report for a DICOM folder, NIfTI file or image"),
+}
+LIGHTNING = {"fit", "validate", "test", "predict"}
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        first = " ".join(str(message).split())
+        raise MedVLMError(f"{first.rstrip('.')}. See '{self.prog} --help'.")
+
+
+def function_parser(prog: str, function: Callable[..., object]) -> Parser:
+    """A parser made from a typed function: its parameters, `--config` and `--print_config`."""
+    summary, _, rest = (function.__doc__ or "").partition("\n")
+    example = rest.partition("Example:\n")[2].partition("\n\n")[0]
+    parser = Parser(prog=prog, description=summary)
+    if example:
+        lines = [line.strip() for line in example.splitlines() if line.strip()]
+        parser.epilog = "Example:  " + "   ".join(lines)
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
+    parser.add_argument("--content", type=list[str], default=[], help="Folders with experts/, curricula/, configs/.")
+    parser.add_function_arguments(function, as_positional=True, fail_untyped=True)
+    return parser
+
+
+def run_function(prog: str, function: Callable[..., object], argv: Sequence[str]) -> None:
+    """Parse `argv` for a typed function and call it."""
+    parser = function_parser(prog, function)
+    settings: Namespace = parser.parse_args(list(argv))
+    arguments = parser.instantiate(settings).as_dict()
+    arguments.pop("config", None)
+    add_content_roots(arguments.pop("content"))
+    function(**arguments)
+
+
+def run_command(name: str, argv: Sequence[str]) -> None:
+    """Run one command with its own arguments.
+
+    A command module has either `COMMAND` (a function) or `COMMANDS` (subcommand name → function).
+    """
+    if name in LIGHTNING:
+        from medvlm.training.cli import main as lightning_main
+
+        lightning_main([name, *argv])
+        return
+    module = importlib.import_module(COMMANDS[name][0])
+    prog = f"medvlm {name}"
+    if hasattr(module, "COMMAND"):
+        run_function(prog, module.COMMAND, argv)
+        return
+    subcommands: dict[str, Callable[..., object]] = module.COMMANDS
+    if not argv or argv[0] in ("-h", "--help"):
+        print(group_help(prog, COMMANDS[name][1], subcommands))
+        return
+    if argv[0] not in subcommands:
+        raise MedVLMError(f"{prog}: no subcommand '{argv[0]}'; there are: {', '.join(subcommands)}.")
+    run_function(f"{prog} {argv[0]}", subcommands[argv[0]], argv[1:])
+
+
+def group_help(prog: str, summary: str, subcommands: dict[str, Callable[..., object]]) -> str:
+    """The help text of a command that only has subcommands."""
+    width = max(len(name) for name in subcommands) + 2
+    lines = [f"usage: {prog} SUBCOMMAND [options]", "", summary, "", "subcommands:"]
+    for name, function in subcommands.items():
+        lines.append(f"  {name:<{width}}{(function.__doc__ or '').splitlines()[0]}")
+    lines += ["", f"Example:  {prog} {next(iter(subcommands))} --help"]
+    return "\n".join(lines)
+
+
+def main_help() -> str:
+    """The text of `medvlm --help`."""
+    lines = ["usage: medvlm COMMAND [options]", "", "Specialise vision-language models for medicine.", "", "commands:"]
+    lines += [f"  {name:<12}{summary}" for name, (_, summary) in COMMANDS.items()]
+    lines += [
+        "",
+        "Every command has --help, --config FILE.yaml and --print_config.",
+        "Example:  medvlm report path/to/dicom --out out/",
+        "",
+        "Research software: nothing it writes is for diagnosis.",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the console script; exits with 2 and one sentence on bad input."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(main_help())
+        return
+    if argv[0] == "--version":
+        print(f"medvlm {medvlm.__version__}")
+        return
+    try:
+        if argv[0] not in COMMANDS:
+            raise MedVLMError(f"no command '{argv[0]}'; see 'medvlm --help'.")
+        run_command(argv[0], argv[1:])
+    except MedVLMError as error:
+        if os.environ.get("MEDVLM_DEBUG"):
+            raise
+        print(f"medvlm: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("medvlm: interrupted.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (`medvlm ... | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()
