@@ -1,18 +1,21 @@
 """Conversation: chat turns with images, the Findings shown and symbol labels.
 
 Roles are `system`, `user`, `assistant` and `expert`. An expert turn is what medvlm wrote into the conversation after
-the assistant's trigger; general chat templates know no such role, so `to_messages` gives it as a user message.
+the assistant's trigger; general chat templates know no such role, so `to_messages` gives it as a user message. The
+file format (`to_json`) is HF `messages` with an `images` column beside it, as JSON Lines or as Parquet. Parquet has one
+type a column, so `symbols` is a JSON string there; `datasets.load_dataset` reads both.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from medvlm.errors import MedVLMError
-from medvlm.storage import read_jsonl, write_jsonl
+from medvlm.storage import atomic_path, read_jsonl, write_jsonl
 
 Role = Literal["system", "user", "assistant", "expert"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "expert")
@@ -63,6 +66,10 @@ class Conversation:
         """All images in the order of their turns."""
         return tuple(image for turn in self.turns for image in turn.images)
 
+    def add(self, *turns: Turn) -> Conversation:
+        """The same conversation with more turns at its end."""
+        return replace(self, turns=(*self.turns, *turns))
+
     def to_messages(self) -> list[dict[str, Any]]:
         """HF chat messages: content parts of type `image` and `text`; expert turns as user messages.
 
@@ -80,37 +87,122 @@ class Conversation:
         return messages
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """One row of a conversation file: `messages` (image parts stand for `images` in order), labels beside it.
+
+        `train` is written only where it is False, so that files of other tools read the same way.
+        """
+        messages = []
+        for turn in self.turns:
+            content: list[dict[str, str]] = [{"type": "image"} for _ in turn.images]
+            content.append({"type": "text", "text": turn.text})
+            message: dict[str, Any] = {"role": turn.role, "content": content}
+            if not turn.train:
+                message["train"] = False
+            messages.append(message)
+        return {
+            "id": self.id,
+            "patient": self.patient,
+            "split": self.split,
+            "task": self.task,
+            "messages": messages,
+            "images": list(self.images),
+            "findings": list(self.findings),
+            "symbols": self.symbols,
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Conversation:
-        """The inverse of `to_json`.
+        """The inverse of `to_json`; also reads `content` given as a plain string.
 
         Raises:
-            MedVLMError: a field is missing or of the wrong type.
+            MedVLMError: a field is missing or of the wrong type, or images and image parts do not match.
         """
         try:
-            turns = tuple(Turn(**{**row, "images": tuple(row.get("images", ()))}) for row in data["turns"])
-            return cls(**{**data, "turns": turns, "findings": tuple(data.get("findings", ()))})
-        except (KeyError, TypeError, ValueError) as error:
-            raise MedVLMError(f"not a Conversation: {error}.") from None
+            images = list(data.get("images") or ())
+            turns = tuple(_turn(message, images) for message in data["messages"])
+            if images:
+                raise ValueError(f"{len(images)} images have no image part in the messages")
+            return cls(
+                id=str(data["id"]),
+                patient=str(data["patient"]),
+                split=str(data["split"]),
+                turns=turns,
+                task=str(data.get("task") or ""),
+                findings=tuple(data.get("findings") or ()),
+                symbols=dict(data.get("symbols") or {}),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else error
+            raise MedVLMError(f"not a Conversation: {reason}.") from None
+
+
+def _turn(message: dict[str, Any], images: list[str]) -> Turn:
+    """One message as a Turn; its image parts take their paths from the front of `images`."""
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    texts, shown = [], []
+    for part in parts:
+        if part["type"] == "text":
+            texts.append(part["text"])
+        elif part["type"] == "image":
+            if not images:
+                raise ValueError("more image parts than images")
+            shown.append(images.pop(0))
+        else:
+            raise ValueError(f"unknown content part {part['type']!r}")
+    train = message.get("train")
+    return Turn(message["role"], "\n".join(texts), tuple(shown), True if train is None else bool(train))
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> int:
-    """Write JSON Lines and return the number of conversations."""
-    return write_jsonl(path, (conversation.to_json() for conversation in conversations))
+    """Write `.jsonl` or `.parquet` (by the suffix) and return the number of conversations."""
+    rows = (conversation.to_json() for conversation in conversations)
+    return _write_parquet(path, rows) if Path(path).suffix == ".parquet" else write_jsonl(path, rows)
 
 
 def read_conversations(path: Path) -> list[Conversation]:
-    """Read JSON Lines.
+    """Read `.jsonl` or `.parquet`.
 
     Raises:
-        MedVLMError: the file is missing or a line is not a Conversation (names file and line).
+        MedVLMError: the file is missing or a row is not a Conversation (names file and row).
     """
+    rows = _read_parquet(path) if Path(path).suffix == ".parquet" else read_jsonl(path)
     conversations = []
-    for number, row in enumerate(read_jsonl(path), start=1):
+    for number, row in enumerate(rows, start=1):
         try:
             conversations.append(Conversation.from_json(row))
         except MedVLMError as error:
             raise MedVLMError(f"{path}, line {number}: {error}") from None
     return conversations
+
+
+def _write_parquet(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    part = pa.struct([("type", pa.string()), ("text", pa.string())])
+    message = pa.struct([("role", pa.string()), ("content", pa.list_(part)), ("train", pa.bool_())])
+    texts = pa.list_(pa.string())
+    columns = {name: pa.string() for name in ("id", "patient", "split", "task")}
+    columns |= {"messages": pa.list_(message), "images": texts, "findings": texts, "symbols": pa.string()}
+    schema = pa.schema(list(columns.items()))
+    flat = [row | {"symbols": json.dumps(row["symbols"], ensure_ascii=False)} for row in rows]
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(flat, schema=schema), temporary)
+    return len(flat)
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not Path(path).is_file():
+        raise MedVLMError(f"{path}: no such file.")
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except pa.ArrowException as error:
+        raise MedVLMError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}).") from None
+    for row in rows:
+        if isinstance(row.get("symbols"), str):
+            row["symbols"] = json.loads(row["symbols"])
+    return rows
