@@ -1,0 +1,206 @@
+"""Is a sentence supported by the Findings? Sentences in; the ids that support them, or the reason why none does, out.
+
+The check is deliberately strict: a sentence passes only when ONE Finding carries its side, lobe, grade and every number
+in it (or, in a sentence joined by "and", one Finding for each part). What it cannot read it does not let through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from medvlm.findings.finding import Finding
+
+NEGATIONS = re.compile(r"\b(no|not|none|without|absent|absence|normal|negative|free of|unremarkable)\b", re.I)
+QUANTITY = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*(mm|cm|ml|cc|cm3|cm³|hu|%)?(?![\w]|\.\d)", re.I)
+SENTENCE_END = re.compile(r"(?<=[.!?;])\s+(?=[A-Z0-9])")
+JOINTS = re.compile(r"\s*;\s*|,?\s+(?:and|but|with|plus)\s+", re.I)
+GRADES = ("part-solid", "ground-glass", "solid", "calcified")
+LOBES = ("upper", "middle", "lower", "lingula")
+COUNT_WORDS = {"one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8}
+# Words by which people name a concept beyond the words of its coded meaning.
+SYNONYMS = {
+    "cardiomegaly": {"heart", "cardiac", "cardiomegaly", "cardiothoracic"},
+    "effusion": {"effusion", "effusions"},
+    "nodule": {"nodule", "nodules", "nodular"},
+}
+# Words of a coded meaning that say where or that it is a finding, not what it is.
+VAGUE = {
+    "lung",
+    "lungs",
+    "pleural",
+    "right",
+    "left",
+    "finding",
+    "structure",
+    "type",
+    "size",
+    "disorder",
+    "with",
+    "chest",
+}
+# Words that assert nothing by themselves. Any other word must come from the Findings: "spiculated" does not pass.
+NEUTRAL = frozenset(resources.files("medvlm.reporting").joinpath("neutral_words.txt").read_text("utf-8").split())
+# unit as written → (unit in a Measurement, factor)
+UNITS = {
+    "mm": ("mm", 1.0),
+    "cm": ("mm", 10.0),
+    "ml": ("mL", 1.0),
+    "cc": ("mL", 1.0),
+    "cm3": ("mL", 1.0),
+    "cm³": ("mL", 1.0),
+    "hu": ("[hnsf'U]", 1.0),
+    "%": ("%", 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Support:
+    """`findings` support the sentence; where empty, `reason` says what is missing."""
+
+    findings: tuple[str, ...]
+    reason: str = ""
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences (and lines) of a text, without list numbers."""
+    lines = (re.sub(r"^\s*(?:\d+[.)]|[-*•])\s+", "", line) for line in text.splitlines())
+    pieces = (piece.strip() for line in lines for piece in SENTENCE_END.split(line))
+    return [piece for piece in pieces if re.search(r"[A-Za-z]", piece)]
+
+
+def check_sentence(text: str, findings: Sequence[Finding]) -> Support:
+    """Find the Findings that support one sentence."""
+    whole = _check_clause(text, findings, ())
+    if whole.findings:
+        return whole
+    clauses = [clause for clause in JOINTS.split(text) if re.search(r"\w", clause)]
+    if len(clauses) < 2:
+        return whole
+    supported: list[str] = []
+    concepts: tuple[str, ...] = ()
+    for clause in clauses:
+        concepts = _concepts(clause, findings) or concepts
+        result = _check_clause(clause, findings, concepts)
+        if not result.findings:
+            return Support((), result.reason)
+        supported += [identifier for identifier in result.findings if identifier not in supported]
+    return Support(tuple(supported))
+
+
+def _check_clause(clause: str, findings: Sequence[Finding], inherited: tuple[str, ...]) -> Support:
+    concepts = _concepts(clause, findings) or inherited
+    if not concepts:
+        return Support((), "no expert measured what it speaks of")
+    if len(concepts) > 1:
+        return Support((), "it joins several things that must be checked one by one")
+    pool = [finding for finding in findings if finding.concept.value == concepts[0]]
+    text = clause.lower().replace("ground glass", "ground-glass").replace("part solid", "part-solid")
+    strange = _strange_words(text, pool)
+    if strange:
+        return Support((), f"no measurement carries the word '{strange[0]}'")
+    quantities, count = _numbers(text, pool)
+    if NEGATIONS.search(text):
+        here = [finding for finding in pool if _place_fits(text, finding)] or pool
+        if any(finding.presence != "absent" for finding in here):
+            return Support((), "an expert found what it denies")
+        if not all(any(_carries(finding, quantity) for finding in here) for quantity in quantities):
+            return Support((), "a number in it was not measured")
+        return Support(tuple(finding.id for finding in here))
+    present = [finding for finding in pool if finding.presence != "absent"]
+    if not present:
+        return Support((), "the expert did not find it")
+    placed = [finding for finding in present if _place_fits(text, finding)]
+    if not placed:
+        return Support((), "nothing was found at that side or site")
+    if count is not None and count != len(placed):
+        return Support((), f"it counts {count}, the expert counted {len(placed)}")
+    graded = [finding for finding in placed if _grade_fits(text, finding)]
+    if not graded:
+        return Support((), "the grade differs from the measured one")
+    matching = [finding for finding in graded if all(_carries(finding, quantity) for quantity in quantities)]
+    if not matching:
+        return Support((), "a number in it was not measured")
+    chosen = matching if count is not None or not quantities else matching[:1]
+    return Support(tuple(finding.id for finding in chosen))
+
+
+def _concepts(text: str, findings: Sequence[Finding]) -> tuple[str, ...]:
+    """Code values of the concepts that the text names, in order of the findings."""
+    words = set(re.findall(r"[a-z]+", text.lower()))
+    named = [finding.concept.value for finding in findings if words & _names(finding)]
+    return tuple(dict.fromkeys(named))
+
+
+def _names(finding: Finding) -> set[str]:
+    words = {word for word in re.findall(r"[a-z]+", finding.concept.meaning.lower()) if len(word) > 3} - VAGUE
+    names = set(words)
+    for word in words:
+        names |= SYNONYMS.get(word, {word + "s"})
+    return names
+
+
+def _strange_words(text: str, pool: Sequence[Finding]) -> list[str]:
+    """The words that are neither neutral nor the Findings' own."""
+    own = set(NEUTRAL)
+    for finding in pool:
+        coded = [finding.concept, *(code for code in (finding.laterality, finding.site) if code is not None)]
+        coded += [measurement.code for measurement in finding.measurements]
+        meanings = " ".join([*(code.meaning for code in coded), finding.grade or "", finding.id])
+        own |= _names(finding) | set(re.findall(r"[a-z]+", meanings.lower()))
+    for grade in GRADES:
+        own |= set(grade.split("-"))
+    return [word for word in re.findall(r"[a-z]+", text) if word not in own]
+
+
+def _numbers(text: str, pool: Sequence[Finding]) -> tuple[list[tuple[float, float, str]], int | None]:
+    """Quantities `(value, tolerance, unit)` in measurement units, and the number of things counted, or None."""
+    names = "|".join(sorted({name for finding in pool for name in _names(finding)}))
+    qualifier = r"(?:[a-z-]+\s+){0,3}?"
+    counted = re.search(rf"\b(\d+|{'|'.join(COUNT_WORDS)})\s+{qualifier}(?:{names})\b", text)
+    listed = re.search(rf"\b(?:{names})\s*:\s*(\d+)\s*$", text)
+    count: int | None = None
+    taken: tuple[int, int] | None = None
+    for match in (counted, listed):
+        if match and not re.match(r"\s*(?:mm|cm|ml|cc|hu)\b", text[match.end(1) :]):
+            count = COUNT_WORDS[match[1]] if match[1] in COUNT_WORDS else int(match[1])
+            taken = match.span(1)
+    quantities = []
+    for match in QUANTITY.finditer(text):
+        if match.span(1) == taken:
+            continue
+        unit, factor = UNITS.get((match[2] or "").lower(), ("1", 1.0))
+        decimals = len(match[1].partition(".")[2])
+        quantities.append((float(match[1]) * factor, 0.5 * 10.0**-decimals * factor + 1e-6, unit))
+    return quantities, count
+
+
+def _carries(finding: Finding, quantity: tuple[float, float, str]) -> bool:
+    """The Finding has this number: a measurement, its probability (as a fraction or a percentage) or its slice."""
+    value, tolerance, unit = quantity
+    if any(m.unit == unit and abs(m.value - value) <= tolerance for m in finding.measurements):
+        return True
+    if finding.probability is not None:
+        scale = {"%": 100.0, "1": 1.0}.get(unit)
+        # A whole number is never a probability: "1" would support every confident Finding.
+        if scale is not None and (unit == "%" or tolerance < 0.5):
+            return abs(finding.probability * scale - value) <= tolerance
+    return unit == "1" and any(evidence.slice == value for evidence in finding.evidence)
+
+
+def _place_fits(text: str, finding: Finding) -> bool:
+    site = " ".join(code.meaning.lower() for code in (finding.laterality, finding.site) if code is not None)
+    both = "bilateral" in site or ("left" in site and "right" in site)
+    for side in ("left", "right"):
+        if re.search(rf"\b{side}\b", text) and side not in site and not both:
+            return False
+    if re.search(r"\b(bilateral|both)\b", text) and not both:
+        return False
+    return all(lobe in site for lobe in LOBES if re.search(rf"\b{lobe}\b", text))
+
+
+def _grade_fits(text: str, finding: Finding) -> bool:
+    named = next((grade for grade in GRADES if re.search(rf"(?<![\w-]){grade}\b", text)), None)
+    return named is None or (finding.grade or "").lower() == named
