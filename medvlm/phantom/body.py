@@ -104,7 +104,8 @@ def _bones(grid: Grid, a: Anatomy, hu: np.ndarray, cage: np.ndarray) -> None:
     x, y, z = (np.broadcast_to(axis, grid.shape).reshape(-1)[shell] for axis in (grid.x, grid.y, grid.z))
     depth = cage.reshape(-1)[shell]
     phase = (z + np.float32(a.rib_slope) * y + np.float32(a.rib_phase)) % np.float32(a.rib_pitch)
-    rib = np.minimum(np.float32(5.5) - np.abs(phase - np.float32(a.rib_pitch / 2)), 4 - np.abs(depth + np.float32(5.5)))
+    along, across = (phase - np.float32(a.rib_pitch / 2)) / np.float32(6.0), (depth + np.float32(5.5)) / np.float32(4.6)
+    rib = (1 - np.sqrt(along**2 + across**2)) * np.float32(5)
     front = (y > 0) & (np.abs(x) < 48)
     rib[front & (np.abs(x) < 30)] = -9
     values = np.where(front, np.float32(95), np.where(rib < 1.8, np.float32(720), np.float32(240)))
@@ -212,7 +213,7 @@ def _lobes(grid: Grid, a: Anatomy, depth: np.ndarray) -> tuple[np.ndarray, np.nd
     labels[~upper] = 3
     labels[~upper & ~right] = 5
     labels[depth <= 0] = 0
-    fissure = np.abs(oblique) * np.float32(1 / np.hypot(1, slope_r))
+    fissure = np.abs(oblique) * np.float32(1 / np.hypot(1, (slope_r + slope_l) / 2))
     np.minimum(fissure, np.where(right & upper, np.abs(level), np.float32(99)), out=fissure)
     return labels, fissure
 

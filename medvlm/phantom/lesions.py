@@ -14,7 +14,7 @@ import numpy as np
 
 from medvlm.phantom.body import Body
 from medvlm.phantom.grid import Grid, blend
-from medvlm.phantom.patient import EFFUSION, LOBES, NODULE, NodulePlan, Side
+from medvlm.phantom.patient import EFFUSION, HEART, LOBES, NODULE, NodulePlan, Side
 
 SUBSAMPLES = 3
 
@@ -124,22 +124,23 @@ def shape_volume(shape: Shape) -> float:
 def place_effusion(grid: Grid, body: Body, side: Side, millilitres: float, prone: bool) -> Effusion:
     """Fill the dependent part of one pleural cavity: a crescent with a meniscus, compressing the lung above it."""
     sign = 1 if side == "right" else -1
-    cavity = np.flatnonzero((body.depth > 0) & (grid.x * sign > 0) & (body.labels > 0))
+    # The rim, where voxels hold a little lung, is drawn too: else a dark line would part fluid and chest wall.
+    cavity = np.flatnonzero((body.depth > -0.5 * grid.edge) & (grid.x * sign > 0) & (body.labels != HEART))
     x, y, z = (np.broadcast_to(axis, grid.shape).reshape(-1)[cavity] for axis in (grid.x, grid.y, grid.z))
     depth = body.depth.reshape(-1)[cavity]
     half = np.float32(float(np.abs(x).max()) / 2)
     level = (-y if prone else y) + np.float32(0.22) * z
     level -= np.float32(22) * ((np.abs(x) - half) / half) ** 2 + np.float32(14) * np.exp(depth * np.float32(-1 / 6))
-    count = min(round(millilitres * 1000 / grid.voxel_volume), int(0.7 * len(cavity)))
-    surface = np.partition(level, count)[count]
-    over = level - surface
     flat, labels = body.hu.reshape(-1), body.labels.reshape(-1)
+    lung = labels[cavity] > 0
+    count = min(round(millilitres * 1000 / grid.voxel_volume), int(0.7 * lung.sum()))
+    surface = np.partition(level[lung], count)[count]
+    over = level - surface
     values = flat[cavity]
-    values += np.float32(330) * np.exp(np.maximum(over, 0) * np.float32(-1 / 5)) * (over < 30)
-    share = grid.soft(-over) * grid.soft(depth)
-    values += share * (np.float32(11) - values)
+    values += lung * np.float32(330) * np.exp(np.maximum(over, 0) * np.float32(-1 / 5)) * (over < 30)
+    values += grid.soft(-over) * (np.float32(11) - values)
     flat[cavity] = values
-    wet = over < 0
+    wet = (over < 0) & lung
     labels[cavity[wet]] = EFFUSION
     return Effusion(side, float(wet.sum() * grid.voxel_volume / 1000))
 

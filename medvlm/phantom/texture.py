@@ -14,8 +14,9 @@ def add_lung_texture(rng: np.random.Generator, grid: Grid, body: Body) -> None:
     share = grid.soft(body.depth)
     coarse = rng.normal(0, 22, (12, 14, 14)).astype(np.float32)
     field = smooth_field(coarse, grid.shape)
-    field += np.float32(110) * np.clip(1 - body.fissure / np.float32(grid.edge), 0, 1)
-    field *= share
+    field += share * np.float32(120) * np.clip(1 - body.fissure / np.float32(grid.edge), 0, 1)
+    # Solid tissue is not quite even either.
+    field *= share + np.float32(0.3)
     np.add(body.hu, field, out=body.hu)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from medvlm.phantom.body import Body
 from medvlm.phantom.grid import Grid, blend
-from medvlm.phantom.patient import Anatomy
+from medvlm.phantom.patient import HEART, Anatomy
 
-TERMINALS = 75
+TERMINALS = 130
 LUMEN = -985.0
 
 
@@ -26,8 +26,8 @@ class Tube:
 def grow_tree(rng: np.random.Generator, root: np.ndarray, targets: np.ndarray) -> list[Tube]:
     """Connect `targets` (`[N, 3]` mm) to `root`: from the nearest outwards, each to the closest earlier point.
 
-    Radii follow Murray's law (the cube of a parent's radius is the sum of its children's), so that the tree
-    is thick at the hilum and thin at the pleura.
+    Radii follow Murray's law (close to it: the power 1/0.36 of a parent's radius is the sum of its children's), so
+    that the tree is thick at the hilum and thin at the pleura. Every piece is bent once, as vessels are not straight.
     """
     order = np.argsort(np.linalg.norm(targets - root, axis=1))
     points = np.vstack([root, targets[order]])
@@ -41,8 +41,13 @@ def grow_tree(rng: np.random.Generator, root: np.ndarray, targets: np.ndarray) -
     for n in range(len(points) - 1, 0, -1):
         if parents[n]:
             leaves[parents[n]] += leaves[n]
-    radii = rng.uniform(0.85, 1.05) * leaves ** (1 / 3)
-    return [Tube(points[parents[n]], points[n], float(radii[n])) for n in range(1, len(points))]
+    radii = rng.uniform(0.85, 1.05) * leaves**0.36
+    tubes = []
+    for n in range(1, len(points)):
+        start, end, radius = points[parents[n]], points[n], float(radii[n])
+        middle = (start + end) / 2 + rng.normal(0, 0.07, 3) * np.linalg.norm(end - start)
+        tubes += [Tube(start, middle, radius), Tube(middle, end, 0.9 * radius)]
+    return tubes
 
 
 def tube_distance(grid: Grid, tube: Tube, margin: float) -> tuple[tuple[slice, slice, slice], np.ndarray]:
@@ -99,30 +104,33 @@ def _great_vessels(grid: Grid, a: Anatomy, body: Body) -> None:
     for tube in pieces:
         box, distance = tube_distance(grid, tube, 2 + grid.edge)
         np.minimum(body.depth[box], -1.5 - distance, out=body.depth[box])
-        blend(body.hu[box], grid.soft(distance + 2), -40.0)
-        blend(body.hu[box], grid.soft(distance), a.blood_hu)
-        # Lobes end where the vessel begins; the heart keeps its label.
         part = body.labels[box]
+        outside = part != HEART
+        blend(body.hu[box], grid.soft(distance + 2) * outside, -40.0)
+        blend(body.hu[box], grid.soft(distance) * outside, a.blood_hu)
+        # Lobes end where the vessel begins; the heart keeps its label.
         part[(distance > -1.5) & (part <= 5)] = 0
 
 
 def _airways(grid: Grid, a: Anatomy, body: Body) -> None:
+    """Trachea, main and lobar bronchi: a thin wall around air; lobar bronchi show only inside the lungs."""
     carina = np.array((0.0, -8.0, a.carina))
-    pieces = [Tube(np.array((2.0, -2.0, a.apex + 60)), carina, 8.0)]
+    central = [Tube(np.array((2.0, -2.0, a.apex + 60)), carina, 8.0)]
+    lobar = []
     for sign, drop in ((1, 22.0), (-1, 32.0)):
         hilum = np.array((sign * 34.0, -10.0, a.carina - drop))
-        ends = [
-            (sign * 62.0, 8.0, a.carina + 22),
-            (sign * 58.0, -30.0, a.carina - 72),
-            (sign * 60.0, 36.0, a.carina - 48),
-        ]
-        pieces.append(Tube(carina, hilum, 6.2))
-        pieces += [Tube(hilum, np.array(end), 2.9) for end in ends]
-    drawn = [(tube, *tube_distance(grid, tube, 2 + grid.edge)) for tube in pieces]
-    for _, box, distance in drawn:
-        blend(body.hu[box], grid.soft(distance + np.float32(1.6)), 10.0)
-    for tube, box, distance in drawn:
-        blend(body.hu[box], grid.soft(distance), LUMEN)
-        if tube.radius > 5:
-            part = body.labels[box]
-            part[(distance > -1.5) & (part <= 5)] = 0
+        central.append(Tube(carina, hilum, 6.2))
+        for x, y, z in ((62.0, 8.0, 22.0), (58.0, -30.0, -72.0), (66.0, 30.0, -48.0)):
+            lobar.append(Tube(hilum, np.array((sign * x, y, a.carina + z)), 2.8))
+    for tubes, shown_from in ((lobar, -1.0), (central, -1e6)):
+        drawn = []
+        for tube in tubes:
+            box, distance = tube_distance(grid, tube, 2 + grid.edge)
+            drawn.append((box, distance, (body.depth[box] > shown_from) & (body.labels[box] != HEART)))
+        for box, distance, shown in drawn:
+            blend(body.hu[box], grid.soft(distance + np.float32(1.5)) * shown, 10.0)
+        for box, distance, shown in drawn:
+            blend(body.hu[box], grid.soft(distance) * shown, LUMEN)
+            if tubes is central:
+                part = body.labels[box]
+                part[(distance > -1.5) & (part <= 5)] = 0
