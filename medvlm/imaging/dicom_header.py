@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pydicom
@@ -261,7 +261,7 @@ def _pixel_start(path: Path, end: int, syntax: str) -> tuple[int, int]:
     with path.open("rb") as file:
         file.seek(end)
         element = file.read(12)
-    order = "big" if syntax == ExplicitVRBigEndian else "little"
+    order: Literal["big", "little"] = "big" if syntax == ExplicitVRBigEndian else "little"
     if len(element) < 8 or int.from_bytes(element[:2], order) != 0x7FE0:
         raise MedVLMError(f"{path}: truncated: the header ends before the pixels; copy the file again.")
     if syntax == ImplicitVRLittleEndian:
@@ -294,8 +294,8 @@ def _plane_spacing(dataset: Dataset) -> tuple[tuple[float, float] | None, bool]:
     known = pair is not None and (pair > 0).all()
     if str(_value(dataset, "Modality")) in PROJECTION:
         declared = _value(dataset, "PixelSpacingCalibrationType") is not None
-        corrected = known and detector is not None and not np.allclose(pair, detector, rtol=1e-3)
-        calibrated = bool(known and (declared or corrected))
+        corrected = pair is not None and detector is not None and not np.allclose(pair, detector, rtol=1e-3)
+        calibrated = bool(known) and (declared or corrected)
         chosen = pair if known else detector
         if chosen is None or not (chosen > 0).all():
             return None, False
