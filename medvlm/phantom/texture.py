@@ -21,19 +21,15 @@ def add_lung_texture(rng: np.random.Generator, grid: Grid, body: Body) -> None:
 
 
 def smooth_field(coarse: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Linear interpolation of a coarse random field `[a, b, c]` to `shape`, axis by axis as matrix products."""
+    """Linear interpolation of a coarse random field `[a, b, c]` to `shape`, one axis after the other."""
     field = coarse
     for axis, size in enumerate(shape):
-        weights = _linear_weights(field.shape[axis], size)
-        field = np.moveaxis(np.tensordot(weights, field, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(field)
-
-
-def _linear_weights(coarse: int, fine: int) -> np.ndarray:
-    """`[fine, coarse]` float32 weights of linear interpolation."""
-    position = np.linspace(0, coarse - 1, fine)
-    grid = np.arange(coarse)
-    return np.maximum(1 - np.abs(position[:, None] - grid), 0).astype(np.float32)
+        position = np.linspace(0, field.shape[axis] - 1, size)
+        low = np.minimum(position.astype(int), field.shape[axis] - 2)
+        weight = (position - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        start = np.take(field, low, axis=axis)
+        field = start + weight * (np.take(field, low + 1, axis=axis) - start)
+    return field
 
 
 def add_noise(rng: np.random.Generator, acquisition: Acquisition, hu: np.ndarray) -> None:

@@ -25,19 +25,19 @@ def true_findings(case: PhantomCase) -> tuple[Finding, ...]:
 
 def _nodules(case: PhantomCase) -> Iterator[Finding]:
     if not case.nodules:
-        yield _absent(case, "nodule-0", "lung nodule")
+        yield _absent(case, "nodule-0", "lung_nodule")
     for number, nodule in enumerate(case.nodules, start=1):
         yield Finding(
             id=f"nodule-{number}",
             study=case.uid("study"),
-            concept=code("lung nodule"),
+            concept=code("lung_nodule"),
             presence="present",
             probability=1.0,
             laterality=code(nodule.side),
-            site=code(nodule.lobe_name),
+            site=code(nodule.lobe_name.partition(" ")[2].replace(" ", "_")),
             grade=nodule.grade,
             measurements=(
-                Measurement(code("long axis"), round(nodule.long_axis, 2), "mm"),
+                Measurement(code("long_axis"), round(nodule.long_axis, 2), "mm"),
                 Measurement(code("volume"), round(nodule.volume, 4), "mL"),
             ),
             evidence=(
@@ -49,12 +49,12 @@ def _nodules(case: PhantomCase) -> Iterator[Finding]:
 
 def _effusions(case: PhantomCase) -> Iterator[Finding]:
     if not case.effusions:
-        yield _absent(case, "effusion-0", "pleural effusion")
+        yield _absent(case, "effusion-0", "pleural_effusion")
     for effusion in case.effusions:
         yield Finding(
             id=f"effusion-{effusion.side}",
             study=case.uid("study"),
-            concept=code("pleural effusion"),
+            concept=code("pleural_effusion"),
             presence="present",
             probability=1.0,
             laterality=code(effusion.side),
@@ -66,14 +66,14 @@ def _effusions(case: PhantomCase) -> Iterator[Finding]:
 
 def _heart(case: PhantomCase) -> Finding:
     ratio = case.cardiothoracic_ratio
+    enlarged = ratio > ENLARGED_RATIO
     return Finding(
         id="heart",
         study=case.uid("study"),
-        concept=code("heart"),
-        presence="present",
-        probability=1.0,
-        grade="enlarged" if ratio > ENLARGED_RATIO else "not enlarged",
-        measurements=(Measurement(code("cardiothoracic ratio"), round(ratio, 4), "1"),),
+        concept=code("cardiomegaly"),
+        presence="present" if enlarged else "absent",
+        probability=float(enlarged),
+        measurements=(Measurement(code("cardiothoracic_ratio"), round(ratio, 4), "1"),),
         evidence=(Evidence(case.uid("series"), label=HEART),),
         provenance=_provenance(),
     )
