@@ -3,5 +3,6 @@
 from medvlm.imaging.reader import load_study
 from medvlm.imaging.study import Series, Skipped, Study, Volume
 from medvlm.imaging.text import clean_text
+from medvlm.imaging.view import View, overview, slice_view
 
-__all__ = ["Series", "Skipped", "Study", "Volume", "clean_text", "load_study"]
+__all__ = ["Series", "Skipped", "Study", "View", "Volume", "clean_text", "load_study", "overview", "slice_view"]

@@ -16,9 +16,10 @@ MAX_PIXELS = 200_000_000
 
 
 def is_raster(path: Path) -> bool:
-    """Whether a file starts like a PNG, JPEG, TIFF or BMP."""
+    """Whether a file starts like a PNG, JPEG, TIFF or BMP, and is not a DICOM file with such a preamble (PS3.10 7.1)."""
     with path.open("rb") as file:
-        return file.read(8).startswith(_MAGIC)
+        start = file.read(132)
+    return start.startswith(_MAGIC) and start[128:] != b"DICM"
 
 
 def load_raster(path: Path, modality: str | None = None) -> Study:
