@@ -1,0 +1,153 @@
+"""Volume in, structures and probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from medvlm.errors import MedVLMError
+from medvlm.experts.bundle import Bundle
+from medvlm.experts.grid import WorkingGrid, plan_grid, resample
+from medvlm.experts.image import image_tensor, labels_to_image
+from medvlm.experts.output import split_output
+from medvlm.imaging.study import Volume
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Objects are looked for where their probability on the working grid exceeds this, and drawn where it exceeds 0.5 after
+# interpolation: a small object that lies between working voxels never reaches 0.5 on them.
+SEED = 0.35
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network says about one volume.
+
+    Attributes:
+        mask: `[I, J, K]` uint8 label map on the volume's own grid.
+        probabilities: `[L, X, Y, Z]` (or `[L, i, j]`) on the working grid, float32 or bfloat16.
+        affine: `[4, 4]` working index → RAS+ mm; None for plain images.
+        classes: class name → probability; empty without a class head.
+    """
+
+    mask: np.ndarray
+    probabilities: torch.Tensor
+    affine: np.ndarray | None
+    classes: dict[str, float]
+
+    def channel(self, label: int) -> np.ndarray:
+        """Probability of one structure on the working grid, float32."""
+        return self.probabilities[label].float().numpy()
+
+    def at(self, label: int, voxels: np.ndarray, volume: Volume) -> np.ndarray:
+        """Probability of a structure at voxels `[N, 3]` of the volume's own grid (nearest working voxel)."""
+        field = self.channel(label)
+        if self.affine is None:
+            scale = np.array(field.shape) / np.array(volume.array.shape[:2])
+            index = ((voxels[:, :2] + 0.5) * scale).astype(int)
+        else:
+            place = np.linalg.inv(self.affine) @ volume.affine
+            index = np.floor(voxels @ place[:3, :3].T + place[:3, 3] + 0.5).astype(int)
+        index = np.clip(index, 0, np.array(field.shape) - 1)
+        return field[tuple(index.T)]
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        MedVLMError: a device that this machine does not have.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise MedVLMError(f"'{device}' is not a device; use auto, cpu, cuda or cuda:N.") from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise MedVLMError(f"device '{device}': this machine has no such GPU; use --device auto or cpu.")
+    return chosen
+
+
+def choose_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor computes in it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+class Predictor:
+    """A bundle's network, ready to run."""
+
+    def __init__(self, bundle: Bundle, device: torch.device, network: nn.Module | None = None) -> None:
+        self.bundle = bundle
+        self.device = device
+        self.precision = choose_precision(device)
+        layout = torch.channels_last_3d if bundle.input.dims == 3 else torch.channels_last
+        network = bundle.load_network() if network is None else network.eval()
+        self.network = network.to(device=device, dtype=self.precision)
+        self.network.to(memory_format=layout)  # type: ignore[call-overload]
+        numbers = {name: number for number, name in bundle.labels.items()}
+        objects = {rule.label for rule in bundle.spec.rules if rule.kind == "components"}
+        self.objects = sorted(numbers[name] for name in objects if name in numbers)
+
+    def predict(self, volume: Volume) -> Prediction:
+        """Run the network on one volume (3-D) or image (2-D)."""
+        if self.bundle.input.dims == 2:
+            return self._predict_image(volume)
+        grid = plan_grid(volume, self.bundle.input)
+        logits, classes = self.logits(resample(volume, grid, self.bundle.input))
+        probabilities = logits.softmax(dim=0)
+        mask = draw_mask(logits, probabilities, grid, self.objects)
+        return Prediction(mask, probabilities, grid.affine, classes)
+
+    def _predict_image(self, volume: Volume) -> Prediction:
+        logits, classes = self.logits(image_tensor(volume, self.bundle.input))
+        labels = logits.argmax(dim=0).to(torch.uint8).numpy()
+        mask = labels_to_image(labels, (volume.array.shape[0], volume.array.shape[1]))
+        return Prediction(mask, logits.softmax(dim=0), None, classes)
+
+    @torch.inference_mode()
+    def logits(self, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        """`[C, ...]` in 0..1 → structure logits `[L, ...]` on the CPU and class probabilities."""
+        layout = torch.channels_last_3d if image.ndim == 4 else torch.channels_last
+        batch = image[None].to(device=self.device, dtype=self.precision).to(memory_format=layout)
+        structures, classes = split_output(self.network(batch), len(self.bundle.labels))
+        named: dict[str, float] = {}
+        if classes is not None:
+            temperature = float(self.bundle.calibration.get("class_temperature", 1.0))
+            shares = (classes[0].float() / temperature).softmax(dim=0).cpu().tolist()
+            named = dict(zip(self.bundle.classes, shares, strict=True))
+        return structures[0].cpu().contiguous(), named
+
+
+def draw_mask(
+    logits: torch.Tensor, probabilities: torch.Tensor, grid: WorkingGrid, objects: Collection[int]
+) -> np.ndarray:
+    """Label map on the series' own grid.
+
+    Anatomy is the likeliest structure among those that are not objects, taken over voxel by voxel; objects (small,
+    measured to the millimetre) are drawn over it from their interpolated probability.
+    """
+    anatomy = [channel for channel in range(len(logits)) if channel not in objects]
+    kept = logits if not objects else logits[anatomy]
+    lookup = np.array(anatomy, np.uint8)
+    labels = lookup[kept.max(dim=0).indices.numpy()]
+    mask = grid.labels_to_canonical(labels)
+    for label in objects:
+        field = probabilities[label].float().numpy()
+        parts, _ = ndimage.label(field > SEED, structure=np.ones((3, 3, 3)))
+        for found in ndimage.find_objects(parts):
+            box = tuple(
+                slice(max(0, cut.start - 2), min(size, cut.stop + 2))
+                for cut, size in zip(found, field.shape, strict=True)
+            )
+            values, region = grid.region_to_native(field, box)
+            mask[region][values > 0.5] = label
+    return grid.from_canonical(mask)

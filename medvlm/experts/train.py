@@ -1,0 +1,151 @@
+"""Training an expert from a cohort, start to end: prepare, fit, export into the bundle, measure on held-out studies."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from medvlm.errors import MedVLMError
+from medvlm.experts.bundle import Bundle, read_bundle
+from medvlm.experts.data import Augment, ExpertDataset, build_transform, prepare_split
+from medvlm.experts.export import export_weights
+from medvlm.experts.lightning_module import ExpertModule, Loss, Optimiser
+from medvlm.imaging.cohort import Cohort, read_cohort
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How samples reach the network.
+
+    Attributes:
+        patch: size of the random patch along each axis of the working grid.
+        batch_size: patches a step.
+        workers: processes that prepare batches.
+        augment: random changes of the training samples.
+    """
+
+    patch: tuple[int, ...] = (144, 128, 56)
+    batch_size: int = 1
+    workers: int = 0
+    augment: Augment = field(default_factory=Augment)
+
+
+def train_expert(
+    root: Path,
+    cohort: Path,
+    work: Path,
+    batches: Batches,
+    loss: Loss,
+    optimiser: Optimiser,
+    trainer: dict[str, Any],
+    seed: int,
+) -> Bundle:
+    """Train the network of the bundle at `root` and write its weights there.
+
+    Args:
+        root: the bundle folder; its `network_def` and `input` are used as they stand.
+        cohort: folder of studies with masks, split by patient; `train` and `validation` are used.
+        work: folder of prepared samples, checkpoints and logs; a run that was interrupted resumes from it.
+        batches, loss, optimiser: see their classes.
+        trainer: arguments of `lightning.Trainer` (`max_steps`, `accelerator`, `devices`, `precision`, ...).
+        seed: of everything random.
+
+    Returns:
+        The bundle with its new weights.
+
+    Raises:
+        MedVLMError: the cohort does not fit the bundle, or the trainer asks for hardware that is not there.
+    """
+    import lightning
+    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.loggers import CSVLogger
+
+    bundle = read_bundle(root)
+    lightning.seed_everything(seed, workers=True, verbose=False)
+    studies = read_cohort(cohort)
+    train_paths, validation_paths = _prepare(bundle, studies, work / "prepared")
+    module = ExpertModule(bundle.build_network(), bundle.labels, loss, optimiser)
+    module.network.to(memory_format=_layout(bundle.input.dims))  # type: ignore[call-overload]
+    last = work / "checkpoints" / "last.ckpt"
+    checkpoints = ModelCheckpoint(
+        dirpath=last.parent,
+        filename=last.stem,
+        every_n_train_steps=200,
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+    engine = make_trainer(
+        {
+            "logger": CSVLogger(work, name="logs", version=0),
+            "callbacks": [checkpoints],
+            "num_sanity_val_steps": 0,
+            "default_root_dir": work,
+            "log_every_n_steps": 20,
+        }
+        | trainer
+    )
+    with warnings.catch_warnings():
+        # Lightning advises more workers than a small machine has cores.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        engine.fit(
+            module,
+            _loader(train_paths, batches, batches.augment, shuffle=True),
+            _loader(validation_paths, batches, None, shuffle=False),
+            ckpt_path=str(last) if last.is_file() else None,
+        )
+    export_weights(module.network, bundle.root)
+    return read_bundle(root)
+
+
+def make_trainer(settings: dict[str, Any]) -> Any:
+    """A `lightning.Trainer`, with its complaints about missing hardware as one sentence.
+
+    Raises:
+        MedVLMError: an accelerator that this machine does not have, or an unknown setting.
+    """
+    import lightning
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        return lightning.Trainer(**settings)
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+        first = " ".join(str(error).split())
+        raise MedVLMError(f"trainer settings do not work here: {first[:200].rstrip('.')}.") from None
+
+
+def _prepare(bundle: Bundle, cohort: Cohort, folder: Path) -> tuple[list[Path], list[Path]]:
+    """Working-grid samples of the train and validation splits, behind a progress bar."""
+    from rich.progress import Progress
+
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("preparing", total=len(cohort.split("train")) + len(cohort.split("validation")))
+
+        def advance() -> None:
+            progress.advance(bar)
+
+        return (
+            prepare_split(bundle, cohort, "train", folder, advance),
+            prepare_split(bundle, cohort, "validation", folder, advance),
+        )
+
+
+def _loader(paths: Sequence[Path], batches: Batches, augment: Augment | None, shuffle: bool) -> DataLoader[Any]:
+    dataset = ExpertDataset(paths, build_transform(batches.patch, augment))
+    return DataLoader(
+        dataset,
+        batch_size=batches.batch_size if shuffle else 1,
+        shuffle=shuffle,
+        num_workers=batches.workers,
+        drop_last=shuffle,
+        persistent_workers=batches.workers > 0,
+    )
+
+
+def _layout(dims: int) -> torch.memory_format:
+    return torch.channels_last_3d if dims == 3 else torch.channels_last
