@@ -1,0 +1,113 @@
+"""`medvlm data`: conversations from an annotated cohort, public data sets, and their exchange."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+
+def build(
+    cohort: Path,
+    findings: Path,
+    out: Path,
+    questions: str = "chest_ct",
+    expert: int = 8,
+    plain: int = 4,
+    practice: int = 24,
+    turns: int = 3,
+    seed: int = 0,
+    workers: int = 2,
+) -> None:
+    """Build conversations from a cohort and the findings that experts wrote for it.
+
+    Example:
+        medvlm data build clinic --findings clinic/annotations --out clinic/conversations
+
+    Args:
+        cohort: folder with cohort.json.
+        findings: folder that 'medvlm annotate' wrote.
+        out: folder for train.jsonl, validation.jsonl, test.jsonl, data.json and images/.
+        questions: curriculum whose questions.yaml is asked, or a YAML file of your own.
+        expert: training conversations with the expert on offer, a study.
+        plain: training conversations without an expert, a study.
+        practice: training conversations with made-up findings and no picture, a study.
+        turns: most questions in one conversation.
+        seed: of every draw.
+        workers: processes that render pictures.
+    """
+    from medvlm.dialogue.build import Mix
+    from medvlm.dialogue.dataset import build_dataset
+    from medvlm.imaging.cohort import read_cohort
+
+    mix = Mix(expert=expert, plain=plain, practice=practice, turns=turns)
+    card = build_dataset(read_cohort(cohort), findings, questions, out, mix, seed, workers)
+    counts = " · ".join(f"{card['conversations'][split]:,} {split}" for split in card["conversations"])
+    print(f"conversations    {counts} · {card['shared_patients']} shared patients in {out}")
+
+
+def prepare(name: str, root: Path, out: Path) -> None:
+    """Turn a public data set into conversations with its official splits.
+
+    Example:
+        medvlm data prepare vqa_rad --root path/to/vqa_rad --out data/vqa_rad
+
+    Args:
+        name: one of the adapters; an unknown name lists them.
+        root: folder with the data set's own files.
+        out: folder to write.
+    """
+    from medvlm.dialogue.adapters import ADAPTERS
+    from medvlm.errors import MedVLMError
+
+    if name not in ADAPTERS:
+        raise MedVLMError(f"no adapter '{name}'; there are: {', '.join(sorted(ADAPTERS))}.")
+    if not root.is_dir():
+        raise MedVLMError(f"{root}: no such folder; --root is the folder with the files of {name}.")
+    summary = ADAPTERS[name](root, out)
+    if summary is not None:
+        print(summary)
+
+
+def cohort(folder: Path, splits: Path, name: str = "") -> None:
+    """Index a plain folder of studies as a cohort, with splits from a CSV file.
+
+    Example:
+        medvlm data cohort path/to/studies --splits splits.csv
+
+    Args:
+        folder: folder with one DICOM folder, NIfTI file or image a study; cohort.json is written into it.
+        splits: CSV with the columns study (path in the folder), patient and split; mask, truth and report are optional.
+        name: name of the cohort (default: the folder's).
+    """
+    from medvlm.dialogue.plain_cohort import index_folder
+    from medvlm.imaging.cohort import SPLITS
+
+    written = index_folder(folder, splits, name)
+    shares = "/".join(str(len(written.split(split))) for split in SPLITS)
+    print(f"cohort           {len(written.entries)} studies in {folder} (train/validation/test {shares})")
+
+
+def export(conversations: Path, out: Path, format: Literal["llava", "parquet", "jsonl"] = "llava") -> None:
+    """Write a conversation file in another format; image paths stay relative to the original file.
+
+    Example:
+        medvlm data export data/train.jsonl --out data/train-llava.json
+
+    Args:
+        conversations: .jsonl or .parquet file.
+        out: file to write; llava gives JSON that LLaVA and VILA train on.
+        format: llava, parquet or jsonl.
+    """
+    from medvlm.dialogue.conversation import read_conversations, write_conversations
+    from medvlm.dialogue.llava import write_llava
+    from medvlm.errors import MedVLMError
+
+    suffix = {"llava": ".json", "parquet": ".parquet", "jsonl": ".jsonl"}[format]
+    if out.suffix != suffix:
+        raise MedVLMError(f"{out}: the format {format} is written to a file that ends in {suffix}.")
+    rows = read_conversations(conversations)
+    count = write_llava(out, rows) if format == "llava" else write_conversations(out, rows)
+    print(f"wrote {count:,} conversations to {out}")
+
+
+COMMANDS = {"build": build, "prepare": prepare, "cohort": cohort, "export": export}
