@@ -16,7 +16,7 @@ MAX_PIXELS = 200_000_000
 
 
 def is_raster(path: Path) -> bool:
-    """Whether a file starts like a PNG, JPEG, TIFF or BMP, and is not a DICOM file with such a preamble (PS3.10 7.1)."""
+    """Whether a file starts like a PNG, JPEG, TIFF or BMP, and is no DICOM with such a preamble (PS3.10 7.1)."""
     with path.open("rb") as file:
         start = file.read(132)
     return start.startswith(_MAGIC) and start[128:] != b"DICM"

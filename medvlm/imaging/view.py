@@ -88,7 +88,9 @@ def overview(series: Series, size: int = 224) -> View:
         slices.append((f"axial {index}", cut(canonical, "axial", index)))
     placed_slices = []
     for (title, picture), cell in zip(slices, cells, strict=True):
-        placed = fit(picture, _grey(picture.pixels, window), cell)
+        # A projection averages bone, lung and air away: it gets the window of its own values.
+        shown = _span_window(picture.pixels) if title == "coronal mean" else window
+        placed = fit(picture, _grey(picture.pixels, shown), cell)
         placed_slices.append(FittedSlice(placed.pixels, replace(placed.panel, title=title)))
     what = "coronal mean and 3 axial slices" if volume.unit == "HU" else "coronal slice and 3 axial slices"
     what += " of the lungs" if chest else ""
@@ -166,6 +168,11 @@ def _single(volume: Volume) -> Slice:
 def _grey(values: np.ndarray, window: Window) -> np.ndarray:
     """Values → uint8; colour stays as it is (16-bit colour does not occur)."""
     return values if values.ndim == 3 and values.dtype == np.uint8 else window.apply(values)
+
+
+def _span_window(projection: np.ndarray) -> Window:
+    low, high = np.percentile(projection, [5, 99])
+    return Window("projection", float(low + high) / 2, max(float(high - low), 1.0))
 
 
 def _compose(slices: list[FittedSlice], size: int) -> np.ndarray:
