@@ -1,0 +1,101 @@
+"""Which conversations go together: length-grouped batches under a token budget, seeded and resumable.
+
+Padding is wasted work, so neighbours in a batch have similar lengths; the batch's size in tokens is bounded, not its
+number of rows. The order of an epoch depends on nothing but the seed, the epoch and the data, so that a stopped run
+continues with the very next batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class TokenBudgetBatches(Sampler[list[int]]):
+    """A stateful batch sampler.
+
+    Attributes:
+        epoch: the epoch that the next `iter` yields (it counts itself up).
+        cursor: batches of it that were handed out already.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        budget: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        ranks: int = 1,
+        group: int = 64,
+    ) -> None:
+        """
+        Args:
+            lengths: tokens of each row.
+            budget: most tokens of a padded batch; a single longer row makes a batch of its own.
+            seed: of the shuffling.
+            shuffle: False gives one fixed order, longest rows first.
+            rank, ranks: this process and their number; each takes every `ranks`-th batch of the same order.
+            group: rows are sorted by length within shuffled groups of about this many batches.
+        """
+        self.lengths = np.asarray(lengths)
+        self.budget, self.seed, self.shuffle = budget, seed, shuffle
+        self.rank, self.ranks, self.group = rank, ranks, group
+        self.epoch = 0
+        self.cursor = 0
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """All batches of one epoch, over all processes; their number is a multiple of `ranks`."""
+        if not len(self.lengths):
+            return []
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
+        rows_each = max(1, int(self.budget / max(1.0, float(self.lengths.mean()))))
+        span = rows_each * self.group if self.shuffle else len(order)
+        batches: list[list[int]] = []
+        for start in range(0, len(order), span):
+            chunk = order[start : start + span]
+            # A stable sort keeps the shuffled order among rows of one length.
+            chunk = chunk[np.argsort(-self.lengths[chunk], kind="stable")]
+            batches += self._cut(chunk)
+        if self.shuffle:
+            batches = [batches[index] for index in random.permutation(len(batches))]
+        # Every process must take the same number of steps: the last ones are met twice if need be.
+        missing = -len(batches) % self.ranks
+        return batches + [batches[index % len(batches)] for index in range(missing)]
+
+    def _cut(self, rows: np.ndarray) -> list[list[int]]:
+        """Cut rows (longest first) into batches whose padded size stays under the budget."""
+        batches: list[list[int]] = []
+        current: list[int] = []
+        for row in rows.tolist():
+            longest = int(self.lengths[current[0]]) if current else int(self.lengths[row])
+            if current and longest * (len(current) + 1) > self.budget:
+                batches.append(current)
+                current = []
+            current.append(row)
+        return [*batches, current] if current else batches
+
+    def steps(self, epochs: int) -> int:
+        """Batches of this process in the first `epochs` epochs."""
+        return sum(len(self.batches(epoch)) // self.ranks for epoch in range(epochs))
+
+    def __len__(self) -> int:
+        return len(self.batches(self.epoch)) // self.ranks
+
+    def __iter__(self) -> Iterator[list[int]]:
+        mine = self.batches(self.epoch)[self.rank :: self.ranks]
+        while self.cursor < len(mine):
+            self.cursor += 1
+            yield mine[self.cursor - 1]
+        self.epoch += 1
+        self.cursor = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "cursor": self.cursor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.cursor = int(state["epoch"]), int(state["cursor"])

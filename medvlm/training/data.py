@@ -1,0 +1,150 @@
+"""The data of one run: conversation files in, batches out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from torch.utils.data import DataLoader, Dataset
+
+from medvlm.dialogue.conversation import Conversation, read_conversations
+from medvlm.errors import MedVLMError
+from medvlm.models.chat import ChatEncoder, Encoded
+from medvlm.models.load import LoadedModel
+from medvlm.training.batches import TokenBudgetBatches
+from medvlm.training.collate import TokenisedSet, TrainingCollator, tokenise
+
+
+class Rows(Dataset[Encoded]):
+    """Encoded conversations by number."""
+
+    def __init__(self, rows: Sequence[Encoded]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Encoded:
+        return self.rows[index]
+
+
+class ConversationData(pl.LightningDataModule):
+    """Conversation JSON Lines for training, validation and test."""
+
+    def __init__(
+        self,
+        train: list[Path] | None = None,
+        validation: list[Path] | None = None,
+        test: list[Path] | None = None,
+        batch_tokens: int = 4096,
+        longest: int = 2048,
+        group: int = 16,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """
+        Args:
+            train: conversation files to learn from.
+            validation: conversation files for the validation loss and the sample answers.
+            test: conversation files that `medvlm test` scores and `medvlm predict` answers.
+            batch_tokens: most tokens of a batch, padding and image tokens included.
+            longest: most tokens of one conversation; longer ones are left out and counted, never cut.
+            group: rows of similar length are found within groups of this many batches; more means less padding.
+            limit: use only the first so many conversations of each file.
+            seed: of the order.
+        """
+        super().__init__()
+        self.train, self.validation, self.test = train or [], validation or [], test or []
+        self.batch_tokens, self.longest, self.group = batch_tokens, longest, group
+        self.limit, self.seed = limit, seed
+        self.sets: dict[str, TokenisedSet] = {}
+        self._sampler: TokenBudgetBatches | None = None
+        self._resume: dict[str, Any] | None = None
+
+    def conversations(self, split: str) -> list[tuple[Path, list[Conversation]]]:
+        """File → conversations of `train`, `validation` or `test`.
+
+        Raises:
+            MedVLMError: no file was given, one is missing or it is empty.
+        """
+        files: list[Path] = getattr(self, split)
+        if not files:
+            raise MedVLMError(f"no {split} data: give --data.{split} FILE.jsonl.")
+        found = []
+        for path in files:
+            rows = read_conversations(Path(path))
+            if not rows:
+                raise MedVLMError(f"{path}: no conversations in this file.")
+            found.append((Path(path), rows[: self.limit]))
+        return found
+
+    def setup(self, stage: str) -> None:
+        """Tokenise what the stage needs, once."""
+        needed = {"fit": ["train", "validation"], "validate": ["validation"]}.get(stage, [])
+        for split in needed:
+            if split not in self.sets and (split == "train" or stage == "validate" or self.validation):
+                self.sets[split] = self._tokenise(split)
+
+    def _tokenise(self, split: str) -> TokenisedSet:
+        loaded = self._loaded()
+        rows: list[Encoded] = []
+        dropped: dict[str, list[str]] = {}
+        for path, conversations in self.conversations(split):
+            encoder = ChatEncoder(loaded.processor, path.parent, loaded.name)
+            tokenised = tokenise(conversations, encoder, self.longest)
+            rows += tokenised.rows
+            for reason, ids in tokenised.dropped.items():
+                dropped.setdefault(reason, []).extend(ids)
+        if not rows:
+            reasons = "; ".join(f"{len(ids)} {reason}" for reason, ids in dropped.items())
+            raise MedVLMError(f"no {split} conversation is left to learn from ({reasons}).")
+        return TokenisedSet(tuple(rows), dropped)
+
+    def train_batches(self) -> TokenBudgetBatches:
+        """The sampler of the training batches (one object for the whole run: it counts epochs and batches)."""
+        if self._sampler is None:
+            trainer = self.trainer
+            self._sampler = TokenBudgetBatches(
+                self.sets["train"].lengths,
+                self.batch_tokens,
+                seed=self.seed,
+                rank=trainer.global_rank if trainer else 0,
+                ranks=trainer.world_size if trainer else 1,
+                group=self.group,
+            )
+            if self._resume:
+                self._sampler.load_state_dict(self._resume)
+        return self._sampler
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader("train", self.train_batches())
+
+    def val_dataloader(self) -> DataLoader | list:
+        if "validation" not in self.sets:
+            return []
+        lengths = self.sets["validation"].lengths
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        batches = TokenBudgetBatches(lengths, self.batch_tokens, shuffle=False, rank=rank, ranks=ranks)
+        return self._loader("validation", batches)
+
+    def _loader(self, split: str, batches: TokenBudgetBatches) -> DataLoader:
+        loaded = self._loaded()
+        tokenizer = loaded.processor.tokenizer
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        return DataLoader(Rows(self.sets[split].rows), batch_sampler=batches, collate_fn=TrainingCollator(pad))
+
+    def _loaded(self) -> LoadedModel:
+        """The model of the run, whose processor encodes the conversations."""
+        module: Any = self.trainer.lightning_module if self.trainer else None
+        if module is None:
+            raise RuntimeError("ConversationData encodes with the model of a Trainer's run")
+        loaded: LoadedModel = module.loaded
+        return loaded
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._sampler.state_dict() if self._sampler else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resume = state_dict

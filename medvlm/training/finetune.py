@@ -1,0 +1,137 @@
+"""Fine-tuning a VLM on conversations: the story of one training step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from medvlm.dialogue.conversation import read_conversations
+from medvlm.errors import MedVLMError
+from medvlm.models.load import load_model
+from medvlm.models.parts import Part, Tuning, part_of, prepare
+from medvlm.training.loss import supervised_loss
+from medvlm.training.schedule import parameter_groups, warmup_cosine
+
+
+class FineTune(pl.LightningModule):
+    """A VLM, what of it trains, and how."""
+
+    # An adapter's checkpoint holds the trained weights only.
+    strict_loading = False
+
+    def __init__(
+        self,
+        name: str = "tiny",
+        tiny_config: str = "models/tiny.yaml",
+        tuning: Tuning = Tuning(),  # noqa: B008 - frozen
+        learning_rate: float = 2e-3,
+        vision_rate: float = 1.0,
+        projector_rate: float = 1.0,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.95),
+        warmup: float = 0.05,
+        floor: float = 0.05,
+        corpus: list[Path] | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """
+        Args:
+            name: `tiny`, a folder, an adapter folder or a hub id.
+            tiny_config: sizes of `tiny`.
+            tuning: what of vision, projector and language trains, and the LoRA settings.
+            learning_rate: peak, for the language part.
+            vision_rate: factor on it for the vision part.
+            projector_rate: factor on it for the projector.
+            weight_decay: of matrices.
+            betas: of AdamW.
+            warmup: share of the steps that the rate rises.
+            floor: last rate as a share of the peak.
+            corpus: conversation files whose words the tokenizer of `tiny` is learnt from; the training data by default.
+            trust_remote_code: run Python that comes with the model.
+        """
+        super().__init__()
+        self.name, self.tiny_config, self.tuning = name, tiny_config, tuning
+        self.rates: dict[Part, float] = {
+            "vision": learning_rate * vision_rate,
+            "projector": learning_rate * projector_rate,
+            "language": learning_rate,
+        }
+        self.weight_decay, self.betas = weight_decay, betas
+        self.warmup, self.floor = warmup, floor
+        self.loaded = prepare(
+            load_model(
+                name,
+                corpus=_texts(corpus or []) if name == "tiny" else (),
+                tiny_config=tiny_config,
+                trainable=True,
+                trust_remote_code=trust_remote_code,
+            ),
+            tuning,
+        )
+        self.model: Any = self.loaded.model
+        self._window: list[Tensor] = []
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        loss, tokens = supervised_loss(self.model, batch)
+        self._window.append(tokens)
+        self.log("train/loss", loss.detach() / tokens, prog_bar=True, batch_size=1)
+        self.log("train/tokens", tokens.float(), batch_size=1)
+        # Lightning divides by the number of accumulated batches; `on_before_optimizer_step` divides by tokens.
+        return loss * self.trainer.accumulate_grad_batches
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make the gradient the mean over the supervised tokens of the whole window and of all processes.
+
+        Summed losses divided by one count give exactly the gradient of one large batch; Lightning's default, a mean
+        of means, does not. DDP has averaged the gradients over the processes, so their number is put back.
+        """
+        tokens = torch.stack(self._window).sum().to(self.device)
+        self._window.clear()
+        total = self.trainer.strategy.reduce(tokens, reduce_op="sum")
+        scale = self.trainer.world_size / float(total)
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        loss, tokens = supervised_loss(self.model, batch)
+        self.log("val/loss", loss / tokens, batch_size=int(tokens), prog_bar=True, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        base = self.model.get_base_model() if self.loaded.is_adapter else self.model
+        groups = parameter_groups(base, part_of(base), self.rates, self.weight_decay)
+        if not groups:
+            raise MedVLMError("nothing trains: set at least one of --model.tuning.* to lora or full.")
+        optimizer = torch.optim.AdamW(groups, lr=self.rates["language"], betas=self.betas)
+        steps = self.total_steps()
+        schedule = warmup_cosine(steps, int(self.warmup * steps), self.floor)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def total_steps(self) -> int:
+        """Optimiser steps of the run, counted from the batches themselves.
+
+        Lightning's own estimate would build the loader early and lose its position when a run resumes.
+        """
+        trainer = self.trainer
+        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            batches = trainer.datamodule.train_batches().steps(trainer.max_epochs)  # type: ignore[attr-defined]
+            limits.append(-(-batches // trainer.accumulate_grad_batches))
+        if not limits:
+            raise MedVLMError("the run has no end: set --trainer.max_epochs or --trainer.max_steps.")
+        return min(limits)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep only what trains: the rest is found again by the model's name."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if name in trained}
+
+
+def _texts(files: list[Path]) -> list[str]:
+    return [turn.text for path in files for row in read_conversations(Path(path)) for turn in row.turns]
