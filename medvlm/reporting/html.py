@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 
 import jinja2
+from PIL import Image
 
 from medvlm.findings.finding import Finding
+from medvlm.findings.verbalise import UNIT_TEXT, place_text
 from medvlm.reporting.report import KeyImage, Report
-
-_UNITS = {"[hnsf'U]": "HU", "1": "", "%": "%"}
 
 
 def render_html(report: Report, folder: Path) -> str:
@@ -25,7 +26,7 @@ def render_html(report: Report, folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"unit": unit_name, "number": number_text, "percent": percent_text}
+    environment.filters |= {"unit": unit_name, "number": number_text, "percent": percent_text, "place": place_text}
     template = environment.get_template("report.html.j2")
     embedded = {
         name: _data_uri(folder / name) for image in report.images for name in (image.file, image.overlay) if name
@@ -59,7 +60,7 @@ def image_of(report: Report, finding: Finding) -> KeyImage | None:
 
 def unit_name(unit: str) -> str:
     """A UCUM unit as people write it."""
-    return _UNITS.get(unit, unit)
+    return UNIT_TEXT.get(unit, unit)
 
 
 def number_text(value: float) -> str:
@@ -75,4 +76,8 @@ def percent_text(value: float) -> str:
 
 
 def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    """A picture as a data URI, as WebP: a third of the size of the PNG, which stays in `key/` without loss."""
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        image.save(buffer, format="WEBP", quality=90)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -83,7 +83,7 @@ class KeyImage:
 
 @dataclass(frozen=True)
 class ExpertUse:
-    """One known expert: whether it ran, on what, and why (not)."""
+    """One known expert: whether it ran, on what, why (not), and what it cannot do."""
 
     name: str
     version: str
@@ -93,6 +93,7 @@ class ExpertUse:
     weights: str = ""
     series: str | None = None
     seconds: float | None = None
+    limits: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+from medvlm.findings.codes import Concept, concept_of
 from medvlm.findings.finding import Finding
 
 NEGATIONS = re.compile(r"\b(no|not|none|without|absent|absence|normal|negative|free of|unremarkable)\b", re.I)
@@ -22,9 +23,9 @@ LOBES = ("upper", "middle", "lower", "lingula")
 COUNT_WORDS = {"one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8}
 # Words by which people name a concept beyond the words of its coded meaning.
 SYNONYMS = {
-    "cardiomegaly": {"heart", "cardiac", "cardiomegaly", "cardiothoracic"},
-    "effusion": {"effusion", "effusions"},
-    "nodule": {"nodule", "nodules", "nodular"},
+    "heart": ("cardiac", "cardiothoracic"),
+    "effusion": ("effusions",),
+    "nodule": ("nodular",),
 }
 # Words of a coded meaning that say where or that it is a finding, not what it is.
 VAGUE = {
@@ -109,7 +110,10 @@ def _check_clause(clause: str, findings: Sequence[Finding], inherited: tuple[str
         if not all(any(_carries(finding, quantity) for finding in here) for quantity in quantities):
             return Support((), "a number in it was not measured")
         return Support(tuple(finding.id for finding in here))
-    present = [finding for finding in pool if finding.presence != "absent"]
+    concept = concept_of(pool[0].concept)
+    # "The cardiothoracic ratio is 0.44" asserts a number, not the state that the number is about.
+    only_number = concept.kind == "state" and quantities and not _says_state(text, concept)
+    present = [finding for finding in pool if only_number or finding.presence != "absent"]
     if not present:
         return Support((), "the expert did not find it")
     placed = [finding for finding in present if _place_fits(text, finding)]
@@ -135,11 +139,11 @@ def _concepts(text: str, findings: Sequence[Finding]) -> tuple[str, ...]:
 
 
 def _names(finding: Finding) -> set[str]:
-    words = {word for word in re.findall(r"[a-z]+", finding.concept.meaning.lower()) if len(word) > 3} - VAGUE
-    names = set(words)
-    for word in words:
-        names |= SYNONYMS.get(word, {word + "s"})
-    return names
+    """The words by which a sentence can name what the Finding is about."""
+    concept = concept_of(finding.concept)
+    written = f"{concept.text} {concept.plural} {finding.concept.meaning}".lower()
+    words = {word for word in re.findall(r"[a-z]+", written) if len(word) > 3} - VAGUE
+    return words | {word + "s" for word in words} | {name for word in words for name in SYNONYMS.get(word, ())}
 
 
 def _strange_words(text: str, pool: Sequence[Finding]) -> list[str]:
@@ -148,7 +152,7 @@ def _strange_words(text: str, pool: Sequence[Finding]) -> list[str]:
     for finding in pool:
         coded = [finding.concept, *(code for code in (finding.laterality, finding.site) if code is not None)]
         coded += [measurement.code for measurement in finding.measurements]
-        meanings = " ".join([*(code.meaning for code in coded), finding.grade or "", finding.id])
+        meanings = " ".join([*(code.meaning for code in coded), finding.grade or "", concept_of(finding.concept).state])
         own |= _names(finding) | set(re.findall(r"[a-z]+", meanings.lower()))
     for grade in GRADES:
         own |= set(grade.split("-"))
@@ -199,6 +203,10 @@ def _place_fits(text: str, finding: Finding) -> bool:
     if re.search(r"\b(bilateral|both)\b", text) and not both:
         return False
     return all(lobe in site for lobe in LOBES if re.search(rf"\b{lobe}\b", text))
+
+
+def _says_state(text: str, concept: Concept) -> bool:
+    return any(word and word.lower() in text for word in (concept.state, concept.code.meaning))
 
 
 def _grade_fits(text: str, finding: Finding) -> bool:

@@ -24,7 +24,10 @@ def render_text(report: Report) -> str:
     lines += ["", "DOUBTS"]
     for doubt in report.doubts:
         lines += _wrap(f"- {doubt.kind}: {doubt.text}", "  ")
-    if not report.doubts:
+    for expert in report.experts:
+        if expert.ran and expert.limits:
+            lines += _wrap(f"- limits of {expert.name}: {expert.limits}", "  ")
+    if lines[-1] == "DOUBTS":
         lines.append("none")
     lines += _measurements(report)
     lines += ["", "EXPERTS"]

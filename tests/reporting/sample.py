@@ -27,7 +27,7 @@ def nodule(identifier: str = "nodule-1", long_axis: float = 14.2, volume: float 
     return Finding(
         id=identifier,
         study="1.2.3",
-        concept=Code("427359005", "SCT", "Lung nodule"),
+        concept=Code("RID50149", "RADLEX", "Pulmonary nodule"),
         presence="present",
         provenance=MADE_BY,
         probability=0.94,
@@ -85,7 +85,11 @@ def report() -> Report:
                 "key/nodule-1.png", "Slice 12", SERIES, "key/nodule-1-overlay.png", ("nodule-1",), 12, (-600, 1500)
             ),
         ),
-        experts=(ExpertUse("chest_ct", "0.1.0", "Finds nodules.", True, "CT of the chest", "ab" * 32, SERIES, 2.1),),
+        experts=(
+            ExpertUse(
+                "chest_ct", "0.1.0", "Finds nodules.", True, "CT of the chest", "ab" * 32, SERIES, 2.1, "synthetic"
+            ),
+        ),
         series=(SeriesUse(SERIES, "CT", "Chest 2.5 mm", "chest", True, (128, 128, 24), (2.5, 2.5, 2.5)),),
     )
 

@@ -1,0 +1,41 @@
+"""What tests of several packages share: running the command line in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+# Tests run side by side; more threads in each only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nothing in the tests may need a network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended: exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def medvlm_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run `medvlm ARGUMENTS...` in this process."""
+    from medvlm.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        streams = capsys.readouterr()
+        return Outcome(code, streams.out, streams.err)
+
+    return run
