@@ -56,12 +56,10 @@ def _read_headers(files: Sequence[Path]) -> tuple[list[Header], list[Skipped]]:
     headers: list[Header] = []
     skipped: list[Skipped] = []
     instances: dict[str, Path] = {}
-    broken = False
     for file in files:
         try:
             header = read_header(file)
         except MedVLMError as error:
-            broken = broken or "truncated" in str(error) or "broken" in str(error)
             skipped.append(Skipped(file.name, str(error).removeprefix(f"{file}: ").rstrip(".")))
             continue
         if header.instance in instances:
@@ -109,6 +107,10 @@ def _series(uid: str, headers: list[Header]) -> tuple[list[Series], list[Skipped
     """All usable volumes and images of one SeriesInstanceUID."""
     skipped: list[Skipped] = []
     named = headers[0].description or headers[0].modality or "series"
+    broken = next((header for header in headers if header.problem), None)
+    if broken is not None:
+        what = broken.path.name if len(headers) == 1 else f"{named}: {len(headers)} files"
+        return [], [Skipped(what, broken.problem if len(headers) == 1 else f"{broken.path.name} is {broken.problem}")]
     images: list[Header] = []
     for header in headers:
         if "LOCALIZER" in header.image_type:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -35,7 +37,7 @@ STACK_KEYS = (
     "EchoTime",
     "ImageType",
     "ConvolutionKernel",
-    "CardiacPhase",
+    "NominalPercentageOfCardiacPhase",
     "AcquisitionNumber",
     "TriggerTime",
     "AcquisitionTime",
@@ -94,7 +96,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the reader keeps of one file."""
+    """What the reader keeps of one file; `problem` says why its pixels cannot be used, if so."""
 
     path: Path
     instance: str
@@ -113,13 +115,17 @@ class Header:
     body_part: str
     tags: Mapping[str, str]
     frames: tuple[Frame, ...]
+    problem: str = ""
 
 
 def read_header(path: Path) -> Header:
     """Read the header of one DICOM file.
 
+    A file whose header can be read but whose pixels are cut off comes with a `problem`, because the series that it
+    belongs to must not be used without it.
+
     Raises:
-        MedVLMError: not DICOM, broken, truncated, or without pixels (one sentence that names the file).
+        MedVLMError: not DICOM, a broken header, or no image (one sentence that names the file).
     """
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
@@ -145,10 +151,18 @@ def _reason(error: Exception) -> str:
     return clean_text(f"{type(error).__name__}: {error}", 120)
 
 
+@cache
+def _tag(name: str) -> BaseTag:
+    return Tag(name)
+
+
 def _value(dataset: Dataset, name: str) -> Any:
     """The value of an optional attribute; None where it is absent, empty or cannot be converted."""
+    tag = _tag(name)
+    if tag not in dataset:
+        return None
     try:
-        value = dataset.get(name)
+        value = dataset[tag].value
     except Exception:  # pydicom converts on access; a value it cannot convert is as good as absent
         return None
     return None if value is None or value == "" else value
@@ -189,7 +203,7 @@ def _header(path: Path, dataset: Dataset, end: int) -> Header:
     modality = clean_text(_value(dataset, "Modality"), 16)
     if "Rows" not in dataset:
         raise MedVLMError(f"{path}: holds no image ({modality or 'unknown modality'}).")
-    layout = _layout(path, dataset, end)
+    layout, problem = _layout(path, dataset, end)
     kernel = {name: clean_text(value) for name in SHOWN_TAGS if (value := _value(dataset, name)) is not None}
     image_type = tuple(str(item) for item in _value(dataset, "ImageType") or ())
     spacing, calibrated = _plane_spacing(dataset)
@@ -211,10 +225,12 @@ def _header(path: Path, dataset: Dataset, end: int) -> Header:
         body_part=clean_text(_value(dataset, "BodyPartExamined"), 32).lower(),
         tags=kernel,
         frames=_frames(dataset, layout, spacing),
+        problem=problem,
     )
 
 
-def _layout(path: Path, dataset: Dataset, end: int) -> PixelLayout:
+def _layout(path: Path, dataset: Dataset, end: int) -> tuple[PixelLayout, str]:
+    """The layout, and what is wrong with the pixels (or nothing)."""
     meta = getattr(dataset, "file_meta", Dataset())
     syntax = meta.get("TransferSyntaxUID")
     if syntax is None:
@@ -240,18 +256,20 @@ def _layout(path: Path, dataset: Dataset, end: int) -> PixelLayout:
     )
     if min(layout.rows, layout.columns, layout.frames, layout.samples, layout.allocated) < 1:
         raise MedVLMError(f"{path}: an image of {layout.columns} x {layout.rows} x {layout.frames} cannot be read.")
-    start, length = _pixel_start(path, end, syntax)
-    expected = layout.frame_bytes * layout.frames
-    if syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian) and layout.photometric != "YBR_FULL_422":
-        present = min(path.stat().st_size - start, length)
-        if present < expected:
-            raise MedVLMError(
-                f"{path}: truncated: {max(present, 0)} of {expected} bytes of pixels are there; copy the file again."
-            )
-        simple = layout.samples == 1 and layout.allocated in (8, 16) and not layout.has_lut
-        if simple and layout.photometric.startswith("MONOCHROME"):
-            return PixelLayout(**{name: getattr(layout, name) for name in layout.__slots__} | {"offset": start})
-    return layout
+    try:
+        start, length = _pixel_start(path, end, syntax)
+    except MedVLMError as error:
+        return layout, str(error)
+    if syntax not in (ImplicitVRLittleEndian, ExplicitVRLittleEndian) or layout.photometric == "YBR_FULL_422":
+        return layout, ""
+    present, expected = min(path.stat().st_size - start, length), layout.frame_bytes * layout.frames
+    if present < expected:
+        problem = f"truncated: {max(present, 0)} of {expected} bytes of pixels are there; copy the file again"
+        return layout, problem
+    simple = layout.samples == 1 and layout.allocated in (8, 16) and not layout.has_lut
+    if simple and layout.photometric.startswith("MONOCHROME"):
+        return replace(layout, offset=start), ""
+    return layout, ""
 
 
 def _pixel_start(path: Path, end: int, syntax: str) -> tuple[int, int]:
@@ -263,7 +281,7 @@ def _pixel_start(path: Path, end: int, syntax: str) -> tuple[int, int]:
         element = file.read(12)
     order: Literal["big", "little"] = "big" if syntax == ExplicitVRBigEndian else "little"
     if len(element) < 8 or int.from_bytes(element[:2], order) != 0x7FE0:
-        raise MedVLMError(f"{path}: truncated: the header ends before the pixels; copy the file again.")
+        raise MedVLMError("truncated: the header ends before the pixels; copy the file again")
     if syntax == ImplicitVRLittleEndian:
         return end + 8, int.from_bytes(element[4:8], order)
     return end + 12, int.from_bytes(element[8:12], order)
