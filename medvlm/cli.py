@@ -8,6 +8,7 @@ packages are imported inside the functions, never at the top of a command module
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -46,7 +47,10 @@ class Parser(ArgumentParser):
 
 
 def function_parser(prog: str, function: Callable[..., object]) -> Parser:
-    """A parser made from a typed function: its parameters, `--config` and `--print_config`."""
+    """A parser made from a typed function: its parameters, `--config` and `--print_config`.
+
+    A required parameter is positional; a keyword-only one (behind `*`) is an option that must be given.
+    """
     summary, _, rest = (function.__doc__ or "").partition("\n")
     example = rest.partition("Example:\n")[2].partition("\n\n")[0]
     parser = Parser(prog=prog, description=summary)
@@ -55,7 +59,13 @@ def function_parser(prog: str, function: Callable[..., object]) -> Parser:
         parser.epilog = "Example:  " + "   ".join(lines)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below.")
     parser.add_argument("--content", type=list[str], default=[], help="Folders with experts/, curricula/, configs/.")
-    parser.add_function_arguments(function, as_positional=True, fail_untyped=True)
+    parameters = inspect.signature(function).parameters.values()
+    options = {item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY}
+    others = {item.name for item in parameters} - options
+    for positional, skip in ((True, options), (False, others)):
+        parser.add_function_arguments(
+            function, as_group=False, as_positional=positional, fail_untyped=True, skip=set(skip)
+        )
     return parser
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 def build(
     cohort: Path,
+    *,
     findings: Path,
     out: Path,
     questions: str = "chest_ct",
@@ -45,8 +46,10 @@ def build(
     print(f"conversations    {counts} · {card['shared_patients']} shared patients in {out}")
 
 
-def prepare(name: str, root: Path, out: Path) -> None:
-    """Turn a public data set into conversations with its official splits.
+def prepare(
+    name: str, *, root: Path, out: Path, split: Literal["patient", "official"] = "patient", seed: int = 0
+) -> None:
+    """Turn the files of a public data set into conversations or a cohort, split by patient.
 
     Example:
         medvlm data prepare vqa_rad --root path/to/vqa_rad --out data/vqa_rad
@@ -55,6 +58,8 @@ def prepare(name: str, root: Path, out: Path) -> None:
         name: one of the adapters; an unknown name lists them.
         root: folder with the data set's own files.
         out: folder to write.
+        split: patient keeps every patient on one side; official is the published split, and the card counts its leaks.
+        seed: of the splits that are drawn.
     """
     from medvlm.dialogue.adapters import ADAPTERS
     from medvlm.errors import MedVLMError
@@ -63,12 +68,10 @@ def prepare(name: str, root: Path, out: Path) -> None:
         raise MedVLMError(f"no adapter '{name}'; there are: {', '.join(sorted(ADAPTERS))}.")
     if not root.is_dir():
         raise MedVLMError(f"{root}: no such folder; --root is the folder with the files of {name}.")
-    summary = ADAPTERS[name](root, out)
-    if summary is not None:
-        print(summary)
+    print(ADAPTERS[name](root, out, split, seed))
 
 
-def cohort(folder: Path, splits: Path, name: str = "") -> None:
+def cohort(folder: Path, *, splits: Path, name: str = "") -> None:
     """Index a plain folder of studies as a cohort, with splits from a CSV file.
 
     Example:
@@ -87,7 +90,7 @@ def cohort(folder: Path, splits: Path, name: str = "") -> None:
     print(f"cohort           {len(written.entries)} studies in {folder} (train/validation/test {shares})")
 
 
-def export(conversations: Path, out: Path, format: Literal["llava", "parquet", "jsonl"] = "llava") -> None:
+def export(conversations: Path, *, out: Path, format: Literal["llava", "parquet", "jsonl"] = "llava") -> None:
     """Write a conversation file in another format; image paths stay relative to the original file.
 
     Example:
