@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from medvlm.content import content_roots
 from medvlm.errors import MedVLMError
 from medvlm.experts.card import ExpertCard
-from medvlm.experts.grid import InputSpec
+from medvlm.experts.input import InputSpec
 from medvlm.experts.spec import FindingsSpec, read_spec
 from medvlm.storage import read_json
 

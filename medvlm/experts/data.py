@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +16,13 @@ from medvlm.errors import MedVLMError
 from medvlm.experts.bundle import Bundle
 from medvlm.experts.grid import plan_grid, resample, resample_labels
 from medvlm.experts.image import image_labels, image_tensor
+from medvlm.experts.settings import Augment
 from medvlm.findings.finding import read_findings
 from medvlm.imaging.cohort import Cohort, CohortEntry, Split
 from medvlm.imaging.reader import load_study
 from medvlm.storage import atomic_path
 
 IGNORE = -1
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Random changes of a training sample; each is a probability and, where it makes sense, a strength.
-
-    Attributes:
-        noise: probability of Gaussian noise of up to `noise_std` (in working units, 0..1).
-        blur: probability of Gaussian smoothing.
-        gamma: probability of a change of contrast.
-        shift: probability of a shift of all intensities by up to `shift_by`.
-        flip: probability of a mirror image along each axis; only for images without sides (cells).
-        rotate: probability of quarter turns in the image plane; only for images without sides.
-    """
-
-    noise: float = 0.3
-    noise_std: float = 0.03
-    blur: float = 0.2
-    gamma: float = 0.2
-    shift: float = 0.3
-    shift_by: float = 0.03
-    flip: float = 0.0
-    rotate: float = 0.0
 
 
 def prepare_split(bundle: Bundle, cohort: Cohort, split: Split, cache: Path, advance: Callable[[], None]) -> list[Path]:

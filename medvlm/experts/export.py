@@ -28,4 +28,6 @@ def export_weights(network: nn.Module, root: Path) -> Path:
         state[name] = (value.to(torch.bfloat16) if narrow else value).cpu().contiguous().clone()
     with atomic_path(root / WEIGHTS) as temporary:
         save_file(state, temporary)
+        # safetensors makes the file private; a bundle is meant to be shared.
+        temporary.chmod(0o644)
     return root / WEIGHTS

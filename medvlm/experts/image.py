@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from medvlm.errors import MedVLMError
-from medvlm.experts.grid import InputSpec
+from medvlm.experts.input import InputSpec
 from medvlm.imaging.study import Volume
 
 

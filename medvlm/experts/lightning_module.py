@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -13,36 +12,7 @@ from torch import nn
 
 from medvlm.experts.data import IGNORE
 from medvlm.experts.output import split_output
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """AdamW with a one-cycle learning rate.
-
-    Attributes:
-        learning_rate: the highest learning rate of the cycle.
-        weight_decay: decoupled weight decay.
-        warmup: share of the steps in which the learning rate rises.
-    """
-
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-3
-    warmup: float = 0.15
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Dice plus cross-entropy over the structures, cross-entropy over the classes.
-
-    Attributes:
-        weights: structure name → weight in the cross-entropy (1 where not given); raise it for small structures.
-        dice: factor of the Dice term.
-        classes: factor of the class term.
-    """
-
-    weights: Mapping[str, float] | None = None
-    dice: float = 1.0
-    classes: float = 0.5
+from medvlm.experts.settings import Loss, Optimiser
 
 
 class ExpertModule(lightning.LightningModule):

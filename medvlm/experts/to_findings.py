@@ -13,7 +13,7 @@ from medvlm.experts.calibration import calibrated_probability
 from medvlm.experts.infer import Prediction
 from medvlm.experts.spec import Rule
 from medvlm.findings.codes import code
-from medvlm.findings.finding import Code, Evidence, Finding, Measurement, Presence, Provenance
+from medvlm.findings.finding import Code, Evidence, Finding, Measurement, Provenance
 from medvlm.findings.measure import (
     Component,
     cardiothoracic_ratio,
@@ -124,7 +124,7 @@ def _region(rule: Rule, reading: Reading) -> Iterator[Finding]:
 
 
 def _ratio(rule: Rule, reading: Reading) -> Iterator[Finding]:
-    """One Finding with the ratio; present where it is above the threshold."""
+    """One Finding with the ratio, present where it is above the threshold; none where a structure is missing."""
     above, below = reading.numbers(rule.numerator), reading.numbers(rule.denominator)
     if rule.measure == "cardiothoracic_ratio":
         widths = cardiothoracic_ratio(reading.mask, reading.volume, above, below)
@@ -132,28 +132,23 @@ def _ratio(rule: Rule, reading: Reading) -> Iterator[Finding]:
     else:
         whole = int(np.isin(reading.mask, below).sum())
         value = float(np.isin(reading.mask, above).sum() / whole) if whole else None
+    if value is None:
+        return
     evidence = tuple(part.evidence(reading.series) for part in components(reading.mask, reading.volume, above[0])[:1])
     probability = None
-    if value is not None and rule.threshold is not None:
+    if rule.threshold is not None:
         # The chance that the true ratio is above the threshold, with a normal error of the measured one.
         probability = 0.5 * (1.0 + math.erf((value - rule.threshold) / rule.tolerance / math.sqrt(2.0)))
-    measured = () if value is None else (Measurement(code(rule.measure), round(value, 4), "1"),)
     yield Finding(
         id=rule.id,
         study=reading.study,
         concept=code(rule.concept),
-        presence=_ratio_presence(rule, value),
+        presence="present" if rule.threshold is None or value > rule.threshold else "absent",
         probability=probability,
-        measurements=measured,
+        measurements=(Measurement(code(rule.measure), round(value, 4), "1"),),
         evidence=evidence,
         provenance=reading.provenance,
     )
-
-
-def _ratio_presence(rule: Rule, value: float | None) -> Presence:
-    if value is None:
-        return "uncertain"
-    return "present" if rule.threshold is None or value > rule.threshold else "absent"
 
 
 def _class(rule: Rule, reading: Reading) -> Iterator[Finding]:

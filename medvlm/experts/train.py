@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,13 @@ from torch.utils.data import DataLoader
 
 from medvlm.errors import MedVLMError
 from medvlm.experts.bundle import Bundle, read_bundle
-from medvlm.experts.data import Augment, ExpertDataset, build_transform, prepare_split
+from medvlm.experts.data import ExpertDataset, build_transform, prepare_split
+from medvlm.experts.evaluate import evaluate_expert
 from medvlm.experts.export import export_weights
-from medvlm.experts.lightning_module import ExpertModule, Loss, Optimiser
+from medvlm.experts.lightning_module import ExpertModule
+from medvlm.experts.settings import Augment, Batches, Loss, Optimiser
 from medvlm.imaging.cohort import Cohort, read_cohort
-
-
-@dataclass(frozen=True)
-class Batches:
-    """How samples reach the network.
-
-    Attributes:
-        patch: size of the random patch along each axis of the working grid.
-        batch_size: patches a step.
-        workers: processes that prepare batches.
-        augment: random changes of the training samples.
-    """
-
-    patch: tuple[int, ...] = (144, 128, 56)
-    batch_size: int = 1
-    workers: int = 0
-    augment: Augment = field(default_factory=Augment)
+from medvlm.storage import write_json
 
 
 def train_expert(
@@ -101,6 +86,22 @@ def train_expert(
         )
     export_weights(module.network, bundle.root)
     return read_bundle(root)
+
+
+def measure_expert(bundle: Bundle, cohort: Path, device: str = "auto") -> dict[str, float]:
+    """Measure a trained bundle on the cohort's test split and write `metrics.json` into its folder."""
+    metrics = evaluate_expert(bundle.root, cohort, "test", device)
+    write_json(
+        bundle.root / "metrics.json",
+        {
+            "made_by": f"medvlm experts train --config {bundle.root.name}/configs/train.yaml",
+            "cohort": read_cohort(cohort).name,
+            "split": "test",
+            "weights": bundle.weights_hash(),
+            "metrics": metrics,
+        },
+    )
+    return metrics
 
 
 def make_trainer(settings: dict[str, Any]) -> Any:

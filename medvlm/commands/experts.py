@@ -1,0 +1,138 @@
+"""`medvlm experts`: list, show, train and measure experts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medvlm.errors import MedVLMError
+from medvlm.experts.registry import find_expert
+from medvlm.experts.settings import Batches, Loss, Optimiser
+
+if TYPE_CHECKING:
+    from medvlm.experts.card import ExpertCard
+
+BATCHES, LOSS, OPTIMISER = Batches(), Loss(), Optimiser()
+
+
+def list_() -> None:
+    """List the experts that can be found, with what they read and whether their weights are there.
+
+    Example:
+        medvlm experts list
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from medvlm.experts.registry import list_bundles
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("expert", "version", "reads", "task", "weights", "what it does"):
+        table.add_column(heading)
+    for bundle in list_bundles():
+        card = bundle.card
+        reads = " ".join((*card.modality, *card.body_part[:1]))
+        weights = "yes" if bundle.weights.is_file() else "no"
+        table.add_row(card.name, card.version, reads, card.task, weights, card.summary)
+    Console().print(table)
+
+
+def show(name: str) -> None:
+    """Show an expert's card: what it reads, its arguments, its measured accuracy and its limits.
+
+    Example:
+        medvlm experts show chest_ct
+
+    Args:
+        name: name or path of the expert.
+    """
+    bundle = find_expert(name)
+    print(card_text(bundle.card))
+    print(f"folder      {bundle.root}")
+    print(f"weights     {'SHA-256 ' + bundle.weights_hash() if bundle.weights.is_file() else 'not there: train it'}")
+
+
+def card_text(card: ExpertCard) -> str:
+    """A card as lines of text."""
+    lines = [
+        f"{card.name} {card.version}: {card.summary}",
+        f"reads       {', '.join(card.modality)}; {', '.join(card.body_part) or 'any body part'}",
+        f"task        {card.task}",
+        "arguments",
+    ]
+    lines += [f"  <{card.trigger_name}({argument})>  {meaning}" for argument, meaning in card.arguments.items()]
+    lines.append("accuracy" if card.accuracy else "accuracy    not measured")
+    lines += [f"  {metric} {value:.3f}" for metric, value in card.accuracy.items()]
+    lines += [f"limits      {card.limits}", f"licence     {card.licence}"]
+    return "\n".join(lines)
+
+
+def evaluate(
+    name: str,
+    cohort: Path,
+    split: Literal["train", "validation", "test"] = "test",
+    out: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Measure an expert on a cohort with masks and true findings.
+
+    Example:
+        medvlm experts evaluate chest_ct clinic
+
+    Args:
+        name: name or path of the expert.
+        cohort: folder with cohort.json.
+        split: train, validation or test.
+        out: JSON file for the numbers.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    from medvlm.experts.evaluate import evaluate_expert
+    from medvlm.storage import write_json
+
+    metrics = evaluate_expert(name, cohort, split, device)
+    for metric, value in metrics.items():
+        print(f"{metric:<40}{value:.4g}")
+    if out is not None:
+        write_json(out, metrics)
+
+
+def train(
+    expert: str = "",
+    cohort: Path | None = None,
+    work: Path | None = None,
+    batches: Batches = BATCHES,
+    loss: Loss = LOSS,
+    optimiser: Optimiser = OPTIMISER,
+    trainer: dict[str, Any] | None = None,
+    seed: int = 0,
+    measure: bool = True,
+) -> None:
+    """Train an expert's network on a cohort with masks and write its weights and metrics into its folder.
+
+    Example:
+        medvlm experts train --config experts/chest_ct/configs/train.yaml
+
+    Args:
+        expert: name or path of the bundle folder.
+        cohort: folder with cohort.json; its train and validation splits are learned from, its test split is measured.
+        work: folder for prepared samples, checkpoints and logs; the same folder resumes an interrupted run.
+        batches: how samples reach the network.
+        loss: weights of the loss.
+        optimiser: learning rate and decay.
+        trainer: arguments of lightning.Trainer, such as max_steps, accelerator, devices and precision.
+        seed: of everything random.
+        measure: measure on the test split at the end.
+    """
+    from medvlm.experts.train import measure_expert, train_expert
+
+    if not expert or cohort is None:
+        raise MedVLMError("give --expert and --cohort, or a --config with both.")
+    folder = work or Path("runs") / f"expert-{Path(expert).name}"
+    bundle = train_expert(find_expert(expert).root, cohort, folder, batches, loss, optimiser, trainer or {}, seed)
+    print(f"weights     {bundle.weights}")
+    if measure:
+        for metric, value in measure_expert(bundle, cohort).items():
+            print(f"{metric:<40}{value:.4g}")
+
+
+COMMANDS = {"list": list_, "show": show, "train": train, "evaluate": evaluate}
