@@ -110,6 +110,7 @@ class Case:
         start: the conversation up to the question; `open_case` makes one.
         study: key of the study.
         load: loads the study for an expert.
+        offered: experts are on offer; otherwise triggers stay plain text.
         calls: triggers written so far.
         findings: Findings shown so far.
     """
@@ -117,6 +118,7 @@ class Case:
     start: Conversation
     study: str
     load: LoadStudy | None = None
+    offered: bool = True
     calls: list[Trigger] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -152,7 +154,7 @@ def ask_many(cases: Sequence[Case], generate: GenerateBatch, desk: Desk, max_cal
         for index, text in zip(waiting, replies, strict=True):
             case = cases[index]
             turns = [Turn("assistant", text)]
-            triggers = parse_triggers(text) if desk.experts else []
+            triggers = parse_triggers(text) if case.offered else []
             for trigger in triggers[: max_calls - len(case.calls)]:
                 reply = desk.reply(trigger, case.study, case.load)
                 case.calls.append(trigger)

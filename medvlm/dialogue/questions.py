@@ -67,7 +67,7 @@ class Family:
         what: which value of them: `present`, `count`, `side`, `site`, `grade` or the code key of a measurement.
         when: asked only where the concept is `present`, `single` (one Finding) or `always`.
         nothing: the answer where the concept is not found.
-        unmeasured: the answer where it is found without the value.
+        uncertain: the answer where it is found without the value, or only perhaps.
         sentences: for a report, what it states in order.
         weight: how often it is asked, relative to others.
     """
@@ -82,7 +82,7 @@ class Family:
     what: str = "present"
     when: When = "always"
     nothing: str = ""
-    unmeasured: str = ""
+    uncertain: str = ""
     sentences: tuple[Sentence, ...] = ()
     weight: float = 1.0
 
@@ -106,7 +106,7 @@ class Family:
             return Answer(self.answers["any"], None)
         value = read_value(findings, self.concept, self.what)
         if value is None:
-            return Answer(self.unmeasured if of_concept(findings, self.concept) else self.nothing, None)
+            return Answer(self.uncertain if of_concept(findings, self.concept) else self.nothing, None)
         template = self.answers.get(value.words, self.answers.get("any", ""))
         return Answer(template.format(value=value.words), value)
 
@@ -118,6 +118,17 @@ class Questions:
     expert: str
     failed: str
     families: tuple[Family, ...]
+
+    def family(self, name: str) -> Family:
+        """The family of that name.
+
+        Raises:
+            MedVLMError: there is none.
+        """
+        for family in self.families:
+            if family.name == name:
+                return family
+        raise MedVLMError(f"no question family '{name}' (known: {', '.join(f.name for f in self.families)}).")
 
 
 def read_questions(name: str | Path) -> Questions:
@@ -135,7 +146,7 @@ def read_questions(name: str | Path) -> Questions:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MedVLMError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
     try:
-        families = tuple(_family(key, row, data["unmeasured"]) for key, row in data["families"].items())
+        families = tuple(_family(key, row, data["uncertain"]) for key, row in data["families"].items())
         questions = Questions(str(data["expert"]), str(data["failed"]), families)
     except (KeyError, TypeError, ValueError, AttributeError, MedVLMError) as error:
         reason = f"the key {error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
@@ -147,7 +158,7 @@ def read_questions(name: str | Path) -> Questions:
 _KEYS = {"argument", "read", "when", "answers", "nothing", "score", "sentences", "weight", "train", "held_out"}
 
 
-def _family(name: str, row: dict[str, Any], unmeasured: str) -> Family:
+def _family(name: str, row: dict[str, Any], uncertain: str) -> Family:
     where = f"family '{name}'"
     if set(row) - _KEYS:
         raise ValueError(f"{where}: unknown key '{min(set(row) - _KEYS)}' (known: {', '.join(sorted(_KEYS))})")
@@ -170,7 +181,7 @@ def _family(name: str, row: dict[str, Any], unmeasured: str) -> Family:
         what=read.get("what", "present"),
         when=when,
         nothing=row.get("nothing", ""),
-        unmeasured=unmeasured,
+        uncertain=uncertain,
         sentences=tuple(Sentence(s["concept"], tuple(s["each"]), s["none"]) for s in sentences),
         weight=float(row.get("weight", 1.0)),
     )

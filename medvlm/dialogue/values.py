@@ -40,6 +40,8 @@ def read_value(findings: Sequence[Finding], concept: str, what: str) -> Value | 
     present = of_concept(findings, concept)
     match what:
         case "present":
+            if present and all(finding.presence == "uncertain" for finding in present):
+                return None
             return Value("yes" if present else "no", bool(present))
         case "count":
             return Value(str(len(present)), len(present))

@@ -9,7 +9,6 @@ from pathlib import Path
 from medvlm.errors import MedVLMError
 from medvlm.imaging.cohort import Cohort, CohortEntry
 from medvlm.imaging.study import Series, Study
-from medvlm.storage import atomic_path
 
 FOLDER = "images"
 
@@ -30,8 +29,8 @@ def save_overview(series: Series, target: Path) -> None:
     """Write the overview PNG of one series."""
     from medvlm.imaging.view import overview
 
-    with atomic_path(target) as temporary:
-        overview(series).image.save(temporary)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    overview(series).save(target)
 
 
 def shown_series(study: Study) -> Series:
