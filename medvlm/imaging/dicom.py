@@ -6,15 +6,11 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from medvlm.errors import MedVLMError
-from medvlm.imaging.dicom_header import PROJECTION, Frame, Header, read_header
-from medvlm.imaging.dicom_pixels import is_colour, read_voxels
-from medvlm.imaging.dicom_stack import LPS_TO_RAS, Stack, build_stack, same_plane, split_stacks
-from medvlm.imaging.study import Series, Skipped, Study, Volume
+from medvlm.imaging.dicom_header import Header, read_header
+from medvlm.imaging.dicom_series import series_of
+from medvlm.imaging.study import Series, Skipped, Study
 
-LETTERS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
 _QUIET = {"DICOMDIR", ".DS_Store", "Thumbs.db", "LICENSE", "README.md", "README.txt"}
 
 
@@ -37,7 +33,7 @@ def load_dicom(path: Path, files: Iterable[Path] | None = None) -> Study:
     for header in headers:
         by_uid.setdefault(header.series, []).append(header)
     for uid, group in by_uid.items():
-        usable, left_out = _series(uid or "series", group)
+        usable, left_out = series_of(uid or "series", group)
         series += usable
         skipped += left_out
     if not series:
@@ -101,128 +97,3 @@ def _digest(text: str) -> str:
 
 def _patient_key(header: Header) -> str:
     return "p" + _digest(header.patient or header.study or str(header.path))
-
-
-def _series(uid: str, headers: list[Header]) -> tuple[list[Series], list[Skipped]]:
-    """All usable volumes and images of one SeriesInstanceUID."""
-    skipped: list[Skipped] = []
-    named = headers[0].description or headers[0].modality or "series"
-    broken = next((header for header in headers if header.problem), None)
-    if broken is not None:
-        what = broken.path.name if len(headers) == 1 else f"{named}: {len(headers)} files"
-        return [], [Skipped(what, broken.problem if len(headers) == 1 else f"{broken.path.name} is {broken.problem}")]
-    images: list[Header] = []
-    for header in headers:
-        if "LOCALIZER" in header.image_type:
-            skipped.append(Skipped(f"{named}: {header.path.name}", "a localizer"))
-        else:
-            images.append(header)
-    by_file = {header.path: header for header in images}
-    placed = [f for h in images for f in h.frames if f.position is not None and f.orientation is not None and f.spacing]
-    placed_files = {frame.layout.path for frame in placed}
-    stacks: list[list[Frame]] = []
-    planes = same_plane(placed)
-    largest = max((len(plane) for plane in planes), default=0)
-    for plane in planes:
-        if len(plane) < 3 <= largest // 2:
-            skipped.append(Skipped(f"{named}: {len(plane)} images", "another size or orientation than the series"))
-        else:
-            stacks += split_stacks(plane)
-    series: list[Series] = []
-    for frames in stacks:
-        header = by_file[frames[0].layout.path]
-        try:
-            stack = build_stack(frames)
-        except MedVLMError as error:
-            skipped.append(Skipped(f"{named}: {len(frames)} slices", str(error).rstrip(".")))
-            continue
-        series.append(_volume_series(_numbered(uid, len(series)), header, stack))
-    for header in images:
-        if header.path not in placed_files:
-            series.append(_image_series(_numbered(uid, len(series)), header))
-    return series, skipped
-
-
-def _numbered(uid: str, index: int) -> str:
-    return uid if index == 0 else f"{uid}/{index + 1}"
-
-
-def _volume_series(uid: str, header: Header, stack: Stack) -> Series:
-    hounsfield = header.modality == "CT" and header.rescaled
-    notes = list(stack.notes)
-    if header.modality == "CT" and not hounsfield:
-        notes.append("No rescale values: intensities are not Hounsfield units.")
-
-    def load() -> Volume:
-        voxels = read_voxels(stack.frames, header.modality, header.padding)
-        return Volume(voxels, stack.affine, "HU" if hounsfield else "1")
-
-    return _make_series(uid, header, load, [frame.layout.path for frame in stack.frames], notes)
-
-
-def _image_series(uid: str, header: Header) -> Series:
-    """A projection, photograph or cine: frames along k are views or moments, not slices."""
-    frames = header.frames
-    notes: list[str] = []
-    affine, oriented = _flat_affine(header)
-    calibrated = header.calibrated and len(frames) == 1
-    if not calibrated:
-        detector = header.modality in PROJECTION and frames[0].spacing is not None
-        notes.append("Millimetres at the detector, not in the patient." if detector else "No pixel spacing.")
-    if not oriented:
-        notes.append("Unknown orientation: no side can be stated.")
-    if len(frames) > 1:
-        notes.append(f"{len(frames)} frames are moments or views, not slices.")
-
-    def load() -> Volume:
-        voxels = read_voxels(frames, header.modality, header.padding)
-        if frames[0].layout.photometric == "MONOCHROME1":
-            voxels = _inverted(voxels, header)
-        return Volume(voxels, affine, "1", calibrated, oriented)
-
-    return _make_series(uid, header, load, [header.path], notes)
-
-
-def _inverted(voxels: np.ndarray, header: Header) -> np.ndarray:
-    """MONOCHROME1 shows low values bright; mirror the possible range so that higher means brighter everywhere."""
-    layout, frame = header.frames[0].layout, header.frames[0]
-    ends = (
-        (-(1 << (layout.stored - 1)), (1 << (layout.stored - 1)) - 1)
-        if layout.signed
-        else (0, (1 << layout.stored) - 1)
-    )
-    mirror = sum(ends) * frame.slope + 2 * frame.intercept
-    return (mirror - voxels.astype(np.float32)).astype(voxels.dtype)
-
-
-def _flat_affine(header: Header) -> tuple[np.ndarray, bool]:
-    """An affine for an image without a position, from PatientOrientation where it is given."""
-    spacing = header.frames[0].spacing or (1.0, 1.0)
-    directions = [LETTERS.get(text[:1]) for text in header.patient_orientation[:2]]
-    affine = np.eye(4)
-    oriented = len(directions) == 2 and None not in directions
-    if oriented:
-        row, column = (np.array(direction, dtype=float) for direction in directions)
-        oriented = abs(row @ column) < 1e-6
-    if oriented:
-        affine[:3, 0], affine[:3, 1], affine[:3, 2] = row, column, np.cross(row, column)
-    affine[:3, 0] *= spacing[1]
-    affine[:3, 1] *= spacing[0]
-    return LPS_TO_RAS @ affine, bool(oriented)
-
-
-def _make_series(uid: str, header: Header, load: object, files: Sequence[Path], notes: Sequence[str]) -> Series:
-    assert callable(load)
-    layout = header.frames[0].layout
-    tags = dict(header.tags)
-    tags["size"] = f"{layout.columns} x {layout.rows}" + (" colour" if is_colour(layout) else "")
-    return Series(
-        uid=uid,
-        modality=header.modality,
-        load=load,
-        description=header.description,
-        body_part=header.body_part,
-        tags=tags,
-        files=tuple(dict.fromkeys(files)),
-        notes=tuple(notes),
-    )

@@ -84,7 +84,19 @@ def split_stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
             continue
         if _overlap(list(parts.values())):
             return [stack for part in parts.values() for stack in split_stacks(part)]
-    return [frames]
+    return _repetitions(frames, place) if repeated else [frames]
+
+
+def _repetitions(frames: list[Frame], place: np.ndarray) -> list[list[Frame]]:
+    """Every place occupied equally often, and no header value tells why: the n-th image at each place is stack n."""
+    order = np.lexsort(([frame.index for frame in frames], [frame.number for frame in frames]))
+    at: dict[float, list[Frame]] = {}
+    for index in order:
+        at.setdefault(round(float(place[index]), 2), []).append(frames[index])
+    counts = {len(group) for group in at.values()}
+    if len(counts) != 1:
+        return [frames]
+    return [[group[turn] for group in at.values()] for turn in range(counts.pop())]
 
 
 def _overlap(parts: list[list[Frame]]) -> bool:
@@ -149,7 +161,8 @@ def _check_even(place: np.ndarray) -> None:
     if gaps.min() < 0.01:
         at = place[int(gaps.argmin())]
         count = int((gaps < 0.01).sum())
-        raise MedVLMError(f"{count} duplicate slice positions (the first at {at:.2f} mm along the normal).")
+        plural = "s" if count > 1 else ""
+        raise MedVLMError(f"{count} duplicate slice position{plural} (the first at {at:.2f} mm along the normal).")
     even = place[0] + np.arange(len(place)) * (place[-1] - place[0]) / (len(place) - 1)
     if np.abs(place - even).max() <= tolerance(step):
         return
@@ -157,8 +170,7 @@ def _check_even(place: np.ndarray) -> None:
     multiples = gaps / step
     if np.abs(multiples - np.round(multiples)).max() < 0.1:
         missing = int(np.round(multiples).sum()) - len(gaps)
-        raise MedVLMError(
-            f"{missing} slices are missing (a gap of {gaps[widest]:.2f} mm instead of {step:.2f} mm after slice "
-            f"{widest + 1} at {place[widest]:.2f} mm)."
-        )
+        slices = "slice is" if missing == 1 else "slices are"
+        gap = f"a gap of {gaps[widest]:.2f} mm instead of {step:.2f} mm"
+        raise MedVLMError(f"{missing} {slices} missing ({gap} after slice {widest + 1} at {place[widest]:.2f} mm).")
     raise MedVLMError(f"uneven slice spacing ({gaps.min():.2f} to {gaps.max():.2f} mm).")
