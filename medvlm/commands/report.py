@@ -68,7 +68,7 @@ def print_summary(console: Console, report: Report, out: Path) -> None:
     if report.abstained:
         for expert in report.experts:
             table.add_row("EXPERT", Text(f"{expert.name}: {expert.reason}"))
-    for doubt in report.doubts:
+    for doubt in [doubt for doubt in report.doubts if doubt.kind != "abstained"]:
         table.add_row(Text("DOUBT", style="bold yellow"), Text(f"{doubt.kind}: {doubt.text}"))
     console.print(table)
     console.print(Text("wrote ") + Text(str(out / "report.html"), style="bold") + Text("  .txt  .json  key/"))
