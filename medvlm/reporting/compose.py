@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -88,13 +87,11 @@ def _acquisition(series: Series) -> str:
     volume = series.volume
     size = " × ".join(str(length) for length in volume.array.shape[:3])
     voxel = " × ".join(f"{edge:.3g}" for edge in volume.spacing) + " mm" if volume.calibrated else "not calibrated"
-    tags = ", ".join(f"{_words(name)} {value}" for name, value in series.tags.items())
-    return f"{series.modality or 'Image'}, {size} voxels, {voxel}{f', {tags}' if tags else ''}."
-
-
-def _words(keyword: str) -> str:
-    """`ConvolutionKernel` → `convolution kernel`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", keyword).lower()
+    tags = series.tags
+    scanner = " ".join(tags[name] for name in ("Manufacturer", "ManufacturerModelName") if name in tags)
+    kernel = f"kernel {tags['ConvolutionKernel']}" if "ConvolutionKernel" in tags else ""
+    parts = (series.modality or "Image", f"{size} voxels", voxel, scanner, kernel)
+    return ", ".join(part for part in parts if part) + "."
 
 
 def compose_doubts(findings: Sequence[Finding], draft: Draft) -> tuple[Doubt, ...]:
