@@ -28,7 +28,7 @@ from medvlm.dialogue.conversation import Conversation, Turn
 from medvlm.dialogue.inject import error_turn, expert_turn, system_turn
 from medvlm.dialogue.loop import ExpertLike
 from medvlm.dialogue.practice import PracticePool
-from medvlm.dialogue.questions import Answer, Family, Questions
+from medvlm.dialogue.questions import Family, Questions
 from medvlm.dialogue.trigger import Trigger, format_trigger
 from medvlm.findings.finding import Finding
 from medvlm.imaging.cohort import CohortEntry
@@ -124,7 +124,7 @@ class _Author:
     def test(self, number: int) -> list[Conversation]:
         """One conversation a question that applies to the truth; those without an expert take turns over studies."""
         rotated = [self.other[(number * self.mix.test_no_expert + n) % len(self.other)] for n in range(len(self.other))]
-        families = [family for family in self.asking if family.applies(self.study.truth) and family.name != "report"]
+        families = [family for family in self.asking if family.applies(self.study.truth)]
         return [self._test_question(family) for family in [*families, *rotated[: self.mix.test_no_expert]]]
 
     def _test_question(self, family: Family) -> Conversation:
@@ -153,27 +153,29 @@ class _Author:
         self, identity: str, shown: tuple[Finding, ...], agrees: bool, images: tuple[str, ...]
     ) -> Conversation:
         turns: list[Turn] = [*system_turn([self.expert.card])]
-        told: dict[str, bool] = {}
+        failed: set[str] = set()
         ids: dict[str, None] = {}
         tasks = []
         for _ in range(self._length()):
             family = self._choose(shown)
             tasks.append(family.name)
             turns.append(Turn("user", self._pick(family.train)))
-            if family.argument is not None and family.argument not in told:
+            if family.argument is None:
+                turns.append(Turn("assistant", family.answer(shown).text))
+                continue
+            selected = self.expert.select(shown, family.argument)
+            # What has been shown, by whatever call, is not asked for again.
+            if family.argument not in failed and not all(finding.id in ids for finding in selected):
                 trigger = Trigger(self.expert.card.trigger_name, family.argument)
                 turns.append(Turn("assistant", format_trigger(trigger)))
-                told[family.argument] = bool(self.rng.random() >= self.mix.failed)
-                if told[family.argument]:
-                    selected = self.expert.select(shown, family.argument)
+                if self.rng.random() < self.mix.failed:
+                    failed.add(family.argument)
+                    turns.append(error_turn(trigger, FAILURE))
+                else:
                     ids |= dict.fromkeys(finding.id for finding in selected)
                     turns.append(expert_turn(trigger, selected))
-                else:
-                    turns.append(error_turn(trigger, FAILURE))
-            answer = family.answer(shown)
-            if family.argument is not None and not told[family.argument]:
-                answer = Answer(self.questions.failed, None)
-            turns.append(Turn("assistant", answer.text))
+            answer = self.questions.failed if family.argument in failed else family.answer(shown).text
+            turns.append(Turn("assistant", answer))
         symbols = {"kind": identity.partition("-")[0], "agrees": agrees}
         return self._finish(identity, turns, images, tasks, tuple(ids), symbols)
 
