@@ -122,7 +122,8 @@ def sentence(finding: Finding) -> str:
     hedge = hedge_text(finding)
     place = place_text(finding)
     if concept.kind == "state":
-        subject = f"The {concept.text} is {hedge}{finding.grade or concept.state}"
+        adverb = {"possible ": "possibly ", "probable ": "probably "}.get(hedge, "")
+        subject = f"The {concept.text} is {adverb}{finding.grade or concept.state}"
     else:
         subject = f"{hedge}{f'{finding.grade} ' if finding.grade else ''}{concept.text}"
         if place:
