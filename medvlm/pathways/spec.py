@@ -78,6 +78,7 @@ class Variable:
         values: the answers (booleans have `true` and `false`; numbers none).
         concept: noun phrases that name what is asked.
         article: article of the concept (`a`, `an`), if it takes one.
+        exclude: longer phrases in which the concept or a synonym does not count.
         plural: the concept takes a plural verb (`drusen`).
         ask: questions.
         frame: which family of sentences generated answers use.
@@ -96,6 +97,7 @@ class Variable:
     values: tuple[Value, ...] = ()
     concept: tuple[str, ...] = ()
     article: str = ""
+    exclude: tuple[str, ...] = ()
     plural: bool = False
     ask: Phrasings = Phrasings()
     frame: str = ""

@@ -1,0 +1,110 @@
+"""Phrase tables: token tries in which the longest phrase wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from medvlm.pathways import cues
+from medvlm.pathways.spec import Entity, Variable
+from medvlm.pathways.tokens import phrase_tokens
+
+# A payload is (kind, symbol): cues have symbol None.
+Payload = tuple[str, Any]
+Trie = dict[Any, Any]
+_END = None
+
+_CUES: Mapping[str, str] = {
+    "generic": cues.GENERIC,
+    "turn": cues.TURN,
+    "aside": cues.ASIDE,
+    "doubt": cues.DOUBT,
+    "back_doubt": cues.BACK_DOUBT,
+    "negation": cues.NEGATION,
+    "not": cues.NOT,
+    "back_negation": cues.BACK_NEGATION,
+    "not_assessable": cues.NOT_ASSESSABLE,
+    "pseudo": cues.PSEUDO,
+}
+
+
+def add_phrase(trie: Trie, phrase: str, payload: Payload, keep: bool = False) -> None:
+    """Put a phrase into a trie; with `keep`, an entry that is there stays."""
+    node = trie
+    for word in phrase_tokens(phrase):
+        node = node.setdefault(word, {})
+    if node is not trie and not (keep and _END in node):
+        node[_END] = payload
+
+
+def longest(trie: Trie, words: list[str], start: int) -> tuple[Payload, int] | None:
+    """The longest phrase that starts at `start`: its payload and the position after it."""
+    best, at, size = None, start, len(words)
+    node = trie
+    while at < size:
+        node = node.get(words[at])
+        if node is None:
+            break
+        at += 1
+        payload = node.get(_END)
+        if payload is not None:
+            best = (payload, at)
+    return best
+
+
+def _lines(block: str) -> list[str]:
+    return [phrase.strip() for line in block.splitlines() for phrase in line.split("|") if phrase.strip()]
+
+
+@cache
+def bare_answers() -> Trie:
+    """Yes and no, as phrases that stand for a whole answer."""
+    trie: Trie = {}
+    for phrase in _lines(cues.YES):
+        add_phrase(trie, phrase, ("yes", None))
+    for phrase in _lines(cues.NO):
+        add_phrase(trie, phrase, ("no", None))
+    return trie
+
+
+@cache
+def cue_trie() -> Trie:
+    """All cues, shared by all variables."""
+    trie: Trie = {}
+    for kind, block in _CUES.items():
+        for phrase in _lines(block):
+            add_phrase(trie, phrase, (kind, None))
+    return trie
+
+
+def value_phrases(variable: Variable) -> Iterable[tuple[str, Payload]]:
+    """Every phrase of a variable with what it means.
+
+    Kinds: `value` (means the symbol anywhere), `word` (only in an answer or beside the concept), `concept`, `decoy`.
+    """
+    presence = variable.type == "boolean" and variable.frame == "presence"
+    for phrase in variable.concept:
+        yield phrase, ("value", True) if presence else ("concept", None)
+    for value in variable.values:
+        symbol: Any = value.symbol == "true" if variable.type == "boolean" else value.symbol
+        for phrase in (*value.say, *value.words):
+            yield phrase, ("word", symbol)
+        for phrase in value.synonyms:
+            yield phrase, ("value", symbol)
+        for phrase in value.exclude:
+            yield phrase, ("decoy", None)
+    for phrase in variable.exclude:
+        yield phrase, ("decoy", None)
+
+
+def variable_trie(variable: Variable, entity: Entity | None) -> Trie:
+    """The phrases of one variable and the names of the entity's members."""
+    trie: Trie = {}
+    if entity is not None:
+        for member, phrases in entity.members.items():
+            for phrase in phrases:
+                add_phrase(trie, phrase, ("member", member))
+    for phrase, payload in value_phrases(variable):
+        add_phrase(trie, phrase, payload)
+    return trie

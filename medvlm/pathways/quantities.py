@@ -1,0 +1,180 @@
+"""Numbers with units: `1.2 cm`, `6-8 mm`, `< 6 mm`, `14 x 10 mm`, `two`, `between 4 and 6`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from medvlm.pathways.spec import Variable
+from medvlm.pathways.tokens import Tokens, phrase_tokens
+from medvlm.pathways.units import is_unit, normal_unit, unit_factor
+
+_WORDS = {
+    word: float(index)
+    for index, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
+} | {"single": 1.0, "both": 2.0, "fifteen": 15.0, "twenty": 20.0}
+_BELOW = ("less than", "under", "below", "smaller than", "fewer than", "<", "short of", "lower than")
+_ABOVE = ("more than", "greater than", "over", "above", "exceeding", "exceeds", "larger than", ">", "bigger than", "higher than", "beyond")
+_AT_MOST = (
+    "at most", "up to", "no more than", "not more than", "no larger than", "not exceeding", "not larger than", "maximum of", "≤", "< =",
+    "not greater than", "no greater than", "not above", "does not exceed", "not over",
+)  # fmt: skip
+_AT_LEAST = ("at least", "not less than", "no less than", "minimum of", "≥", "> =", "not below", "not under", "not smaller than")
+_NEAR = ("about", "approximately", "around", "roughly", "~", "circa", "some", "nearly", "almost", "just")
+# Numbers that name something else than a measurement.
+_LABELS = frozenset(
+    "slice image series frame level grade stage category type class rads phase page figure fig table segment case number "
+    "no version study t l c b lr tr cat probability p score pirad birad week day time patient nodule lesion group".split()
+)
+_COMPARATORS: dict[tuple[str, ...], str] = {
+    phrase_tokens(phrase): name
+    for name, phrases in (
+        ("below", _BELOW),
+        ("above", _ABOVE),
+        ("at_most", _AT_MOST),
+        ("at_least", _AT_LEAST),
+        ("near", _NEAR),
+    )
+    for phrase in phrases
+}
+_LONGEST = max(len(words) for words in _COMPARATORS)
+_TINY = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A number known only as a range, in the variable's unit; `inf` where open."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if self.high == inf:
+            return f">= {self.low:g}"
+        return f"<= {self.high:g}" if self.low == -inf else f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number as met in a text: value or interval, and whether it carried its unit."""
+
+    value: float | Interval
+    has_unit: bool
+    label: bool
+
+
+class QuantityReader:
+    """Reads quantities of one number variable."""
+
+    def __init__(self, variable: Variable) -> None:
+        self.variable = variable
+        self.countable = normal_unit(variable.unit) in ("count", "point")
+
+    def __call__(self, tokens: Tokens, at: int) -> tuple[Quantity, int] | None:
+        """The quantity whose comparator or number starts at token `at`, and the token after it."""
+        words = tokens.words
+        name, start = self._comparator(words, at)
+        first = self._number(words, start)
+        if first is None or (name is None and start != at):
+            return None
+        values, at_end = [first], start + 1
+        factor, at_end = self._unit(tokens, at_end)
+        factors = [factor]
+        joined = ""
+        while at_end < len(words):
+            join = words[at_end]
+            following = self._number(words, at_end + 1) if at_end + 1 < len(words) else None
+            ranged = join in ("-", "to") or (join == "and" and self._between(words, at))
+            if following is None or not (join in ("x", "by", "*") or ranged):
+                break
+            joined = "range" if ranged else "size"
+            values.append(following)
+            factor, at_end = self._unit(tokens, at_end + 2)
+            factors.append(factor)
+            if ranged:
+                break
+        known = [item for item in factors if item is not None]
+        if any(item == 0.0 for item in known):
+            return None
+        # A unit after the last number belongs to all: `6-8 mm`, `1.2 x 0.8 cm`.
+        last = known[-1] if known else 1.0
+        scaled = [value * (item if item is not None else last) for value, item in zip(values, factors)]
+        label = not known and at > 0 and words[at - 1] in _LABELS and not self._concept_before(words, at)
+        return Quantity(self._value(scaled, joined, name), bool(known), label), at_end
+
+    def _value(self, values: list[float], joined: str, name: str | None) -> float | Interval:
+        if joined == "range":
+            return Interval(min(values), max(values))
+        if joined == "size":
+            choose = self.variable.dimension
+            if choose == "mean":
+                number = sum(values[:2]) / 2
+            else:
+                number = {"max": max(values), "min": min(values), "first": values[0]}[choose]
+        else:
+            number = values[0]
+        number = round(number, 6)
+        if name == "below":
+            return Interval(-inf, number - _TINY)
+        if name == "above":
+            return Interval(number + _TINY, inf)
+        if name == "at_most":
+            return Interval(-inf, number)
+        return Interval(number, inf) if name == "at_least" else number
+
+    def _comparator(self, words: list[str], at: int) -> tuple[str | None, int]:
+        for size in range(min(_LONGEST, len(words) - at), 0, -1):
+            name = _COMPARATORS.get(tuple(words[at : at + size]))
+            if name is not None:
+                start = at + size
+                if start < len(words) and words[start] in ("a", "an", "the", "about", "or"):
+                    start += 1
+                return name, start
+        return None, at
+
+    def _number(self, words: list[str], at: int) -> float | None:
+        if at >= len(words):
+            return None
+        word = words[at]
+        if word[0].isdigit():
+            return _decimal(word)
+        # `one` is a pronoun unless it counts something.
+        if word in _WORDS and self.countable:
+            following = words[at + 1] if at + 1 < len(words) else ""
+            if word != "one" or following not in ("of", "can", "cannot", "could", "would", "should", "may", "might", "s"):
+                return _WORDS[word]
+        return None
+
+    def _unit(self, tokens: Tokens, at: int) -> tuple[float | None, int]:
+        """Factor of the unit at `at` (None: no unit, 0: a unit of something else) and the token after it."""
+        words = tokens.words
+        if at >= len(words):
+            return None, at
+        word = words[at]
+        if word in ("ng", "pg", "ug") and at + 2 < len(words) and words[at + 1] == "/":
+            return unit_factor(f"{word}/{words[at + 2]}", self.variable.unit) or 0.0, at + 3
+        if word in ("mm", "cm") and at + 1 < len(words) and words[at + 1] == "3" and tokens.ends[at] == tokens.starts[at + 1]:
+            return unit_factor(f"{word}3", self.variable.unit) or 0.0, at + 2
+        if not is_unit(word) or (word in ("m", "s", "d", "y", "l") and tokens.starts[at] > tokens.ends[at - 1] + 1):
+            return None, at
+        factor = unit_factor(word, self.variable.unit)
+        return (factor if factor is not None else 0.0), at + 1
+
+    def _between(self, words: list[str], at: int) -> bool:
+        return at > 0 and words[at - 1] in ("between", "from")
+
+    def _concept_before(self, words: list[str], at: int) -> bool:
+        concept = {word for phrase in self.variable.concept for word in phrase_tokens(phrase)}
+        return words[at - 1] in concept
+
+
+def _decimal(word: str) -> float | None:
+    head, comma, tail = word.partition(",")
+    if comma:
+        # 1,200 counts thousands; 1,2 is a decimal comma.
+        word = head + tail if len(tail) == 3 and head != "0" else f"{head}.{tail}"
+    try:
+        number = float(word)
+    except ValueError:
+        return None
+    return number if number < 1e12 else None
