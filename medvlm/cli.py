@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("medvlm.training.cli", "validation loss of a model (LightningCLI)"),
     "test": ("medvlm.training.cli", "score a model on held-out questions (LightningCLI)"),
     "predict": ("medvlm.training.cli", "answer a file of questions (LightningCLI)"),
+    "evaluate": ("medvlm.commands.evaluate", "the closed loop on held-out questions, with and without experts"),
     "ask": ("medvlm.commands.ask", "ask a fine-tuned model about a study; it calls experts by itself"),
     "report": ("medvlm.commands.report", "write a report for a DICOM folder, NIfTI file or image"),
 }

@@ -18,6 +18,7 @@ STYLES = {"system": "dim", "user": "bold", "assistant": "green", "expert": "cyan
 def ask(
     study: Path,
     question: str,
+    *,
     model: str,
     experts: list[str] | None = None,
     no_experts: bool = False,
