@@ -18,7 +18,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 .PHONY: demo test test-slow lint format docs wheel clean
 
 demo: $(VENV)/.base
-	$(BIN)/medvlm quickstart $(ARGS)
+	@$(BIN)/medvlm quickstart $(ARGS)
 
 test: $(VENV)/.dev
 	$(PYTEST) $(ARGS)
@@ -46,14 +46,17 @@ clean:
 	rm -rf $(VENV) dist site build
 
 $(VENV)/.torch:
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install $(TORCH)
+	@echo "making the environment $(VENV) and installing $(firstword $(TORCH)): a minute or two"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install $(TORCH)
 	@touch $@
 
 $(VENV)/.base: $(VENV)/.torch pyproject.toml
-	$(PIP) install -e '.[dicom]'
+	@echo "installing medvlm and what it needs: a minute or two"
+	@$(PIP) install -e '.[dicom]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
-	$(PIP) install -e '.[dev]'
+	@echo "installing medvlm and what developing it needs: a minute or two"
+	@$(PIP) install -e '.[dev]'
 	@touch $@ $(VENV)/.base
