@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medvlm.errors import MedVLMError
-from medvlm.imaging.dicom_header import Header, read_header
+from medvlm.imaging.dicom_header import Header, quiet_pydicom, read_header
 from medvlm.imaging.dicom_series import series_of
 from medvlm.imaging.study import Series, Skipped, Study
 
@@ -28,18 +28,27 @@ def load_dicom(path: Path, files: Iterable[Path] | None = None) -> Study:
     headers, skipped = _read_headers(found)
     headers, extra = _one_study(headers)
     skipped += extra
-    series: list[Series] = []
     by_uid: dict[str, list[Header]] = {}
     for header in headers:
         by_uid.setdefault(header.series, []).append(header)
-    for uid, group in by_uid.items():
-        usable, left_out = series_of(uid or "series", group)
-        series += usable
-        skipped += left_out
+    series, left_out = _all_series(by_uid, localizers=False)
+    if not series:  # where nothing else is there, the localizer is what the user wants to see
+        series, left_out = _all_series(by_uid, localizers=True)
+    skipped += left_out
     if not series:
         raise MedVLMError(_nothing(path, skipped))
     first = headers[0]
     return Study(first.study or _digest(str(path)), _patient_key(first), tuple(series), path, tuple(skipped))
+
+
+def _all_series(by_uid: dict[str, list[Header]], localizers: bool) -> tuple[list[Series], list[Skipped]]:
+    series: list[Series] = []
+    skipped: list[Skipped] = []
+    for uid, group in by_uid.items():
+        usable, left_out = series_of(uid or "series", group, localizers)
+        series += usable
+        skipped += left_out
+    return series, skipped
 
 
 def _files_below(path: Path) -> list[Path]:
@@ -52,17 +61,19 @@ def _read_headers(files: Sequence[Path]) -> tuple[list[Header], list[Skipped]]:
     headers: list[Header] = []
     skipped: list[Skipped] = []
     instances: dict[str, Path] = {}
-    for file in files:
-        try:
-            header = read_header(file)
-        except MedVLMError as error:
-            skipped.append(Skipped(file.name, str(error).removeprefix(f"{file}: ").rstrip(".")))
-            continue
-        if header.instance in instances:
-            skipped.append(Skipped(file.name, f"the same image as {instances[header.instance].name}"))
-            continue
-        instances[header.instance] = file
-        headers.append(header)
+    known: dict[str, Header] = {}
+    with quiet_pydicom():
+        for file in files:
+            try:
+                header = read_header(file, known)
+            except MedVLMError as error:
+                skipped.append(Skipped(file.name, str(error).removeprefix(f"{file}: ").rstrip(".")))
+                continue
+            if header.instance in instances:
+                skipped.append(Skipped(file.name, f"the same image as {instances[header.instance].name}"))
+                continue
+            instances[header.instance] = file
+            headers.append(header)
     return headers, skipped
 
 

@@ -3,138 +3,203 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
+from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from medvlm.errors import MedVLMError
-from medvlm.imaging.dicom_header import Frame, PixelLayout
+from medvlm.imaging.dicom_header import Frame, quiet_pydicom
+from medvlm.imaging.dicom_layout import PixelLayout
 from medvlm.imaging.text import clean_text
 
 AIR = -1024  # what padding becomes in CT, in HU
+MAX_BYTES = 16 << 30  # more is a broken header, not a scan
+
+
+class _TooWide(Exception):
+    """A rescaled value does not fit into the whole-number type; the volume is read again as float32."""
 
 
 def read_voxels(frames: Sequence[Frame], modality: str, padding: tuple[float, float] | None) -> np.ndarray:
     """`[columns, rows, frames]` rescaled values, or `[columns, rows, frames, 3]` uint8 for colour.
 
-    Whole-number rescaling that fits stays int16 (or uint16), anything else becomes float32.
+    Whole-number rescaling that fits stays int16 or uint16, anything else becomes float32.
+
+    Args:
+        frames: in the order of the last axis; all of one size.
+        modality: decides what padding becomes.
+        padding: range of stored values that mean "no data here".
 
     Raises:
         MedVLMError: a frame cannot be decoded (names the file and the reason).
     """
     layout = frames[0].layout
-    colour = is_colour(layout)
-    shape = (len(frames), layout.rows, layout.columns) + ((3,) if colour else ())
-    try:
-        voxels = np.empty(shape, dtype=np.uint8 if colour else _value_type(frames, padding, modality))
-    except (MemoryError, ValueError):
-        raise MedVLMError(f"{layout.path}: an image of {shape} does not fit into memory.") from None
-    files: dict[Path, list[int]] = {}
-    for place, frame in enumerate(frames):
-        files.setdefault(frame.layout.path, []).append(place)
-
-    def fill(places: list[int]) -> None:
-        group = [frames[place] for place in places]
-        for place, frame, stored in zip(places, group, _stored(group), strict=False):
-            voxels[place] = stored if colour else _rescaled(stored, frame, modality, padding, voxels.dtype)
-
-    if layout.offset is not None:  # plain reads: threads would only wait for each other
-        for places in files.values():
-            fill(places)
-    else:
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for _ in pool.map(fill, files.values()):
-                pass
-    axes = (2, 1, 0, 3) if colour else (2, 1, 0)
-    return voxels.transpose(axes)
+    shape = (len(frames), layout.rows, layout.columns) + ((3,) if layout.is_colour else ())
+    for kind in _kinds(frames, padding, modality):
+        if int(np.prod(shape, dtype=object)) * kind.itemsize > MAX_BYTES:
+            raise MedVLMError(f"{layout.path}: an image of {' x '.join(map(str, shape))} does not fit into memory.")
+        voxels = np.empty(shape, dtype=kind)
+        try:
+            with quiet_pydicom():
+                _fill(voxels, frames, modality, padding)
+        except _TooWide:
+            continue
+        return voxels.transpose((2, 1, 0, 3) if layout.is_colour else (2, 1, 0))
+    raise AssertionError("float32 takes every value")
 
 
-def is_colour(layout: PixelLayout) -> bool:
-    return layout.samples == 3 or layout.photometric == "PALETTE COLOR"
-
-
-def _value_type(frames: Sequence[Frame], padding: tuple[float, float] | None, modality: str) -> np.dtype:
-    """The smallest of int16, uint16 and float32 that holds every value the frames can have exactly."""
+def _kinds(frames: Sequence[Frame], padding: tuple[float, float] | None, modality: str) -> list[np.dtype]:
+    """Types to try, the smallest first."""
     layout = frames[0].layout
-    if layout.has_lut or layout.allocated > 16:
-        return np.dtype(np.float32)
-    low, high = (
-        (-(1 << (layout.stored - 1)), (1 << (layout.stored - 1)) - 1)
-        if layout.signed
-        else (0, (1 << layout.stored) - 1)
-    )
-    lows, highs = [0.0 if padding is None else _fill(modality)], [0.0]
-    for slope, intercept in {(frame.slope, frame.intercept) for frame in frames}:
-        if not (float(slope).is_integer() and float(intercept).is_integer()):
-            return np.dtype(np.float32)
-        ends = (low * slope + intercept, high * slope + intercept)
-        lows.append(min(ends))
-        highs.append(max(ends))
-    for kind in (np.int16, np.uint16):
-        limits = np.iinfo(kind)
-        if limits.min <= min(lows) and max(highs) <= limits.max:
-            return np.dtype(kind)
-    return np.dtype(np.float32)
+    if layout.is_colour:
+        return [np.dtype(np.uint8)]
+    whole = all(float(frame.slope).is_integer() and float(frame.intercept).is_integer() for frame in frames)
+    if layout.has_lut or layout.allocated > 16 or not whole:
+        return [np.dtype(np.float32)]
+    low, high = layout.limits
+    ends = [end * frame.slope + frame.intercept for frame in frames for end in (low, high)]
+    ends += [] if padding is None else [_empty_value(modality)]
+    kind = np.uint16 if min(ends) >= 0 and max(ends) > np.iinfo(np.int16).max else np.int16
+    return [np.dtype(kind), np.dtype(np.float32)]
 
 
-def _fill(modality: str) -> float:
+def _empty_value(modality: str) -> int:
     return AIR if modality == "CT" else 0
 
 
-def _stored(frames: Sequence[Frame]) -> list[np.ndarray]:
-    """The stored values `[rows, columns(, 3)]` of frames of one file; colour comes as 8-bit RGB."""
-    layout = frames[0].layout
-    if layout.offset is not None:
-        return [_raw(layout, frame.index) for frame in frames]
+def _fill(voxels: np.ndarray, frames: Sequence[Frame], modality: str, padding: tuple[float, float] | None) -> None:
+    """Decode every frame into its place of `voxels` `[N, rows, columns(, 3)]`."""
+    files: dict[Path, list[int]] = {}
+    for place, frame in enumerate(frames):
+        files.setdefault(frame.layout.path, []).append(place)
+    empty = _empty_value(modality)
+
+    def fill(places: list[int], stored_frames: Iterator[np.ndarray]) -> None:
+        for place, stored in zip(places, stored_frames, strict=True):
+            if stored.shape != voxels[place].shape:
+                raise MedVLMError(f"{frames[place].layout.path}: decodes to another size than its header says.")
+            if frames[place].layout.is_colour:
+                voxels[place] = stored
+            else:
+                _rescale(stored, frames[place], padding, empty, voxels[place])
+
+    tasks: list[Callable[[], None]] = []
+    for places in files.values():
+        layout = frames[places[0]].layout
+        if layout.offset is not None:  # plain reads: threads would only wait for each other
+            fill(places, _raw(layout, [frames[place].index for place in places]))
+            continue
+        workers = min(os.cpu_count() or 1, len(places)) if len(files) == 1 else 1
+        for part in np.array_split(places, workers):
+            chosen = [int(place) for place in part]
+            tasks.append(lambda p=chosen, f=layout: fill(p, _decoded(f, [frames[i].index for i in p])))  # type: ignore[misc]
+    if len(tasks) == 1:
+        tasks[0]()
+    elif tasks:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for done in [pool.submit(task) for task in tasks]:
+                done.result()
+
+
+def _raw(layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    """Native grey frames straight from the file."""
+    kind = np.dtype(f"<{'i' if layout.signed else 'u'}{layout.allocated // 8}")
+    with layout.path.open("rb") as file:
+        for index in indices:
+            file.seek((layout.offset or 0) + index * layout.frame_bytes)
+            stored = np.fromfile(file, kind, layout.rows * layout.columns)
+            if stored.size != layout.rows * layout.columns:
+                raise MedVLMError(f"{layout.path}: truncated; copy the file again.")
+            if layout.stored < layout.allocated:  # bits beyond BitsStored may hold anything
+                above, below = layout.allocated - 1 - layout.high_bit, layout.allocated - layout.stored
+                stored = (stored << above) >> below
+            yield stored.reshape(layout.rows, layout.columns)
+
+
+def _rescale(
+    stored: np.ndarray, frame: Frame, padding: tuple[float, float] | None, empty: int, out: np.ndarray
+) -> None:
+    """Stored values → rescaled values in `out`.
+
+    Raises:
+        _TooWide: they do not fit.
+    """
+    blank = None if padding is None else (stored >= padding[0]) & (stored <= padding[1])
+    if out.dtype.kind == "f":
+        out[...] = stored
+        if frame.slope != 1.0:
+            out *= frame.slope
+        if frame.intercept != 0.0:
+            out += frame.intercept
+    else:
+        slope, intercept, limits = int(frame.slope), int(frame.intercept), np.iinfo(out.dtype)
+        ends = [int(end) * slope + intercept for end in (stored.min(), stored.max())]
+        if min(ends) < limits.min or max(ends) > limits.max:
+            raise _TooWide
+        np.multiply(stored, slope, out=out, casting="unsafe", dtype=np.int32) if slope != 1 else None
+        np.add(out if slope != 1 else stored, intercept, out=out, casting="unsafe", dtype=np.int32)
+    if blank is not None:
+        out[blank] = empty
+
+
+def _decoded(layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    """Frames of one file through pydicom's decoders: `[rows, columns]`, or `[rows, columns, 3]` uint8."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(layout.path, force=True)
-            if "TransferSyntaxUID" not in dataset.file_meta:
-                dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(layout.syntax)
-            return [_decoded(dataset, layout, frame.index) for frame in frames]
+        dataset = pydicom.dcmread(layout.path, force=True)
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(layout.syntax)
+        dataset.NumberOfFrames = layout.frames
+        if layout.syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
+            _repair_scans(dataset, layout.frames)
+        for stored in iter_pixels(dataset, indices=list(indices)):
+            yield _displayed(stored, dataset, layout)
     except Exception as error:  # decoders fail in many ways; the user needs the file and the reason
         reason = clean_text(f"{type(error).__name__}: {error}", 160)
         raise MedVLMError(f"{layout.path}: the pixels cannot be decoded ({reason}).") from None
 
 
-def _raw(layout: PixelLayout, index: int) -> np.ndarray:
-    kind = np.dtype(f"<{'i' if layout.signed else 'u'}{layout.allocated // 8}")
-    start = (layout.offset or 0) + index * layout.frame_bytes
-    stored = np.fromfile(layout.path, kind, layout.rows * layout.columns, offset=start)
-    if stored.size != layout.rows * layout.columns:
-        raise MedVLMError(f"{layout.path}: truncated; copy the file again.")
-    if layout.stored < layout.allocated:  # bits beyond BitsStored may hold anything
-        above, below = layout.allocated - 1 - layout.high_bit, layout.allocated - layout.stored
-        stored = (stored << above) >> below
-    return stored.reshape(layout.rows, layout.columns)
-
-
-def _decoded(dataset: pydicom.Dataset, layout: PixelLayout, index: int) -> np.ndarray:
-    stored = pixel_array(dataset, index=index)
+def _displayed(stored: np.ndarray, dataset: pydicom.Dataset, layout: PixelLayout) -> np.ndarray:
+    """Lookup tables applied; colour as 8-bit RGB."""
     if layout.photometric == "PALETTE COLOR":
-        stored = apply_color_lut(stored, dataset)
-    elif layout.has_lut:
-        stored = apply_modality_lut(stored, dataset)
-    if is_colour(layout) and stored.dtype != np.uint8:
-        top = np.iinfo(stored.dtype).bits if layout.photometric == "PALETTE COLOR" else layout.stored
-        stored = (stored.astype(np.float32) * (255.0 / ((1 << top) - 1))).round().astype(np.uint8)
-    return stored
+        colour = apply_color_lut(stored, _little_palette(dataset, layout))[..., :3]
+        return colour if colour.dtype == np.uint8 else (colour >> 8).astype(np.uint8)
+    if layout.is_colour and stored.dtype != np.uint8:
+        return (stored.astype(np.float64) * (255.0 / ((1 << layout.stored) - 1)) + 0.5).astype(np.uint8)
+    return apply_modality_lut(stored, dataset) if layout.has_lut else stored
 
 
-def _rescaled(
-    stored: np.ndarray, frame: Frame, modality: str, padding: tuple[float, float] | None, kind: np.dtype
-) -> np.ndarray:
-    values = stored
-    plain = frame.slope == 1.0 and frame.intercept == 0.0
-    if not plain:
-        values = stored.astype(kind) * kind.type(frame.slope) + kind.type(frame.intercept)
-    if padding is not None:
-        empty = (stored >= padding[0]) & (stored <= padding[1])
-        values = np.where(empty, kind.type(_fill(modality)), values.astype(kind))
-    return values
+def _little_palette(dataset: pydicom.Dataset, layout: PixelLayout) -> pydicom.Dataset:
+    """pydicom takes the 16-bit words of a plain palette as little endian even in a big endian file."""
+    names = [f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")]
+    entries = dataset.RedPaletteColorLookupTableDescriptor[0] or 1 << 16
+    if layout.syntax != ExplicitVRBigEndian or names[0] not in dataset or len(dataset[names[0]].value) != 2 * entries:
+        return dataset
+    swapped = pydicom.Dataset()
+    for name in (*names, *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue"))):
+        value = dataset[name].value
+        setattr(swapped, name, np.frombuffer(value, ">u2").astype("<u2").tobytes() if name in names else value)
+    return swapped
+
+
+def _repair_scans(dataset: pydicom.Dataset, frames: int) -> None:
+    """Sequential JPEG has one scan over all 64 coefficients; some writers leave its end at 0, which strict decoders
+    refuse."""
+    repaired = False
+    streams = []
+    for stream in generate_frames(dataset.PixelData, number_of_frames=frames):
+        at = 2
+        while at + 4 <= len(stream) and stream[at] == 0xFF and stream[at + 1] != 0xDA:
+            at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        end = at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        if stream[at : at + 2] == b"\xff\xda" and stream[end - 3 : end - 1] == b"\0\0":
+            stream = stream[: end - 2] + b"\x3f" + stream[end - 1 :]
+            repaired = True
+        streams.append(stream)
+    if repaired:
+        dataset.PixelData = encapsulate(streams)

@@ -9,15 +9,15 @@ import numpy as np
 
 from medvlm.errors import MedVLMError
 from medvlm.imaging.dicom_header import PROJECTION, Frame, Header
-from medvlm.imaging.dicom_pixels import is_colour, read_voxels
+from medvlm.imaging.dicom_pixels import read_voxels
 from medvlm.imaging.dicom_stack import LPS_TO_RAS, Stack, build_stack, same_plane, split_stacks
 from medvlm.imaging.study import Series, Skipped, Volume
 
 LETTERS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
 
 
-def series_of(uid: str, headers: list[Header]) -> tuple[list[Series], list[Skipped]]:
-    """All usable volumes and images of one SeriesInstanceUID."""
+def series_of(uid: str, headers: list[Header], localizers: bool = False) -> tuple[list[Series], list[Skipped]]:
+    """All usable volumes and images of one SeriesInstanceUID; localizers only where asked for."""
     skipped: list[Skipped] = []
     named = headers[0].description or headers[0].modality or "series"
     broken = next((header for header in headers if header.problem), None)
@@ -26,7 +26,7 @@ def series_of(uid: str, headers: list[Header]) -> tuple[list[Series], list[Skipp
         return [], [Skipped(what, broken.problem if len(headers) == 1 else f"{broken.path.name} is {broken.problem}")]
     images: list[Header] = []
     for header in headers:
-        if "LOCALIZER" in header.image_type:
+        if "LOCALIZER" in header.image_type and not localizers:
             skipped.append(Skipped(f"{named}: {header.path.name}", "a localizer"))
         else:
             images.append(header)
@@ -125,12 +125,7 @@ def _image_series(uid: str, header: Header) -> Series:
 def _inverted(voxels: np.ndarray, header: Header) -> np.ndarray:
     """MONOCHROME1 shows low values bright; mirror the possible range so that higher means brighter everywhere."""
     layout, frame = header.frames[0].layout, header.frames[0]
-    ends = (
-        (-(1 << (layout.stored - 1)), (1 << (layout.stored - 1)) - 1)
-        if layout.signed
-        else (0, (1 << layout.stored) - 1)
-    )
-    mirror = sum(ends) * frame.slope + 2 * frame.intercept
+    mirror = sum(layout.limits) * frame.slope + 2 * frame.intercept
     return (mirror - voxels.astype(np.float32)).astype(voxels.dtype)
 
 
@@ -154,7 +149,7 @@ def _make_series(uid: str, header: Header, load: object, files: Sequence[Path], 
     assert callable(load)
     layout = header.frames[0].layout
     tags = dict(header.tags)
-    tags["size"] = f"{layout.columns} x {layout.rows}" + (" colour" if is_colour(layout) else "")
+    tags["size"] = f"{layout.columns} x {layout.rows}" + (" colour" if layout.is_colour else "")
     return Series(
         uid=uid,
         modality=header.modality,
