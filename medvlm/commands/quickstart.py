@@ -98,7 +98,7 @@ def build_data(console: Console, out: Path, cohort: Cohort, seed: int, workers: 
     from medvlm.dialogue.dataset import build_dataset
 
     with step(console, "conversations") as said:
-        card = build_dataset(cohort, out / "findings", EXPERT, out / "data", Mix(), seed, workers)
+        card = build_dataset(cohort, out / "findings", EXPERT, out / "conversations", Mix(), seed, workers)
         said += [f"{count:,} {split}" for split, count in card["conversations"].items()]
         said.append(f"{card['shared_patients']} shared patients")
 
@@ -137,9 +137,9 @@ def measure_closed_loop(console: Console, out: Path, cohort: Cohort, seed: int) 
 
     studies = {entry.id: cohort.root / entry.study for entry in cohort.split("test")}
     with step(console, "closed loop") as said:
-        generate = Generator(load_model(str(out / "fit" / "model")), batch_size=64, root=out / "data")
+        generate = Generator(load_model(str(out / "fit" / "model")), batch_size=64, root=out / "conversations")
         result = run_closed_loop(
-            read_conversations(out / "data" / "test.jsonl"),
+            read_conversations(out / "conversations" / "test.jsonl"),
             generate,
             Desk([load_expert(EXPERT)]),
             load=lambda study: load_study(studies[study]),
