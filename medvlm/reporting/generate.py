@@ -52,7 +52,7 @@ def write_report(
         MedVLMError: no pixels can be read, the model cannot be loaded, or `out` cannot be written to.
     """
     writer = VLMWriter(model, device) if model is not None else None
-    study = readable_part(study)
+    study = readable_part(study, {modality for expert in experts for modality in expert.card.modality})
     results, uses = run_experts(study, experts)
     uses = (*uses, *untrained)
     ran = [expert for expert in experts if expert.card.name in {result.expert for result in results}]
@@ -85,7 +85,7 @@ def write_report(
             doubts=(*doubts, *input_doubts(study, shown)),
             images=images,
             experts=uses,
-            series=tuple(describe_series(series, series in used) for series in study.series),
+            series=tuple(describe_series(series, series in shown, series in used) for series in study.series),
         )
         write_parts(report, folder)
     return report
@@ -116,23 +116,31 @@ def open_experts(names: Sequence[str] | None, device: str = "auto") -> tuple[lis
     return experts, tuple(untrained)
 
 
-def readable_part(study: Study) -> Study:
-    """The study without the series whose pixels cannot be read; those are listed as skipped, with the reason.
+def readable_part(study: Study, modalities: set[str]) -> Study:
+    """The study without the series of these modalities whose voxels cannot be read; they are listed as skipped.
+
+    Other modalities are not tried: no expert will read them. Where that leaves nothing to show, the first series that
+    can be read is found.
 
     Raises:
         MedVLMError: no series can be read.
     """
     kept, skipped = [], list(study.skipped)
-    problems: list[MedVLMError] = []
+    problem: MedVLMError | None = None
+    to_show = False
     for series in study.series:
-        try:
-            _ = series.volume
-            kept.append(series)
-        except MedVLMError as error:
-            problems.append(error)
-            skipped.append(Skipped(series.uid, str(error)))
-    if problems and not kept:
-        raise problems[0]
+        if series.modality in modalities or not to_show:
+            try:
+                _ = series.volume
+                to_show = True
+            except MedVLMError as error:
+                problem = problem or error
+                # Without the path before the colon, which may name a patient.
+                skipped.append(Skipped(series.uid, str(error).partition(": ")[2] or str(error)))
+                continue
+        kept.append(series)
+    if problem is not None and not kept:
+        raise problem
     return dataclasses.replace(study, series=tuple(kept), skipped=tuple(skipped))
 
 
@@ -178,16 +186,18 @@ def collect_findings(results: Sequence[ExpertResult]) -> tuple[Finding, ...]:
     return tuple(collected)
 
 
-def describe_series(series: Series, used: bool) -> SeriesUse:
-    """What the report keeps of a series."""
-    volume = series.volume
-    return SeriesUse(
+def describe_series(series: Series, read: bool, used: bool) -> SeriesUse:
+    """What the report keeps of a series; size and spacing only of those that were read."""
+    described = SeriesUse(
         uid=series.uid,
         modality=series.modality,
         description=series.description,
         body_part=series.body_part,
         used=used,
-        shape=tuple(int(length) for length in volume.array.shape[:3]),
-        spacing=tuple(round(float(edge), 4) for edge in volume.spacing) if volume.calibrated else None,
         notes=series.notes,
     )
+    if not read:
+        return described
+    volume = series.volume
+    spacing = tuple(round(float(edge), 4) for edge in volume.spacing) if volume.calibrated else None
+    return dataclasses.replace(described, shape=tuple(int(n) for n in volume.array.shape[:3]), spacing=spacing)

@@ -130,6 +130,7 @@ def test_a_series_that_cannot_be_read_is_left_out_with_its_reason(tmp_path):
     report = write_report(good, [expert()], tmp_path / "out")
     assert [series.uid for series in report.series] == [sample.SERIES]
     assert "truncated" in report.doubts[0].text
+    assert "b.dcm" not in report.doubts[0].text  # a file name may name a patient
     with pytest.raises(MedVLMError, match="truncated"):
         write_report(study(Series("9", "CT", broken)), [expert()], tmp_path / "other")
     assert not (tmp_path / "other").exists()
@@ -177,3 +178,15 @@ def test_model_text_is_checked():
 def test_question_comes_from_the_curriculum_of_the_expert():
     assert report_question(["chest_ct"]) != ""
     assert report_question(["no_such_expert"]) == "Write the report of this scan."
+
+
+def test_series_that_no_expert_could_read_are_not_loaded(tmp_path):
+    def forbidden() -> Volume:
+        raise AssertionError("nobody asked for this series")
+
+    both = study(ct_series(), Series("8", "MR", forbidden, "Brain"))
+    report = write_report(both, [expert()], tmp_path / "out")
+    assert [(series.uid, series.used, series.shape) for series in report.series] == [
+        (sample.SERIES, True, (32, 32, 24)),
+        ("8", False, ()),
+    ]
