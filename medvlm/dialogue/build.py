@@ -115,7 +115,7 @@ class _Author:
         turns: list[Turn] = []
         tasks = []
         for _ in range(self._length()):
-            family = self._choose(self.study.truth)
+            family = self._choose(self.study.truth, quotes=False)
             tasks.append(family.name)
             answer = family.answer(self.study.truth).text
             turns += [Turn("user", self._pick(family.train)), Turn("assistant", answer)]
@@ -124,7 +124,7 @@ class _Author:
     def test(self, number: int) -> list[Conversation]:
         """One conversation a question that applies to the truth; those without an expert take turns over studies."""
         rotated = [self.other[(number * self.mix.test_no_expert + n) % len(self.other)] for n in range(len(self.other))]
-        families = [family for family in self.asking if family.applies(self.study.truth)]
+        families = [family for family in self.asking if family.applies(self.study.truth) and not family.quote]
         return [self._test_question(family) for family in [*families, *rotated[: self.mix.test_no_expert]]]
 
     def _test_question(self, family: Family) -> Conversation:
@@ -174,7 +174,8 @@ class _Author:
                 else:
                     ids |= dict.fromkeys(finding.id for finding in selected)
                     turns.append(expert_turn(trigger, selected))
-            answer = self.questions.failed if family.argument in failed else family.answer(shown).text
+            answer = family.answer(selected if family.quote else shown).text
+            answer = self.questions.failed if family.argument in failed else answer
             turns.append(Turn("assistant", answer))
         symbols = {"kind": identity.partition("-")[0], "agrees": agrees}
         return self._finish(identity, turns, images, tasks, tuple(ids), symbols)
@@ -202,12 +203,13 @@ class _Author:
             symbols=dict(symbols),
         )
 
-    def _choose(self, findings: Sequence[Finding]) -> Family:
+    def _choose(self, findings: Sequence[Finding], quotes: bool = True) -> Family:
         """A question that makes sense for these Findings; now and then one that does not, for the honest answer."""
         if self.other and self.rng.random() < self.mix.no_expert:
             return self.other[int(self.rng.integers(len(self.other)))]
         silly = self.rng.random() < 0.05
         families = [f for f in self.asking if f.applies(findings) or (silly and f.nothing)]
+        families = [f for f in families if quotes or not f.quote]
         weights = np.array([family.weight for family in families])
         return families[int(self.rng.choice(len(families), p=weights / weights.sum()))]
 

@@ -21,6 +21,7 @@ from medvlm.dialogue.values import Value, describe, of_concept, read_value
 from medvlm.errors import MedVLMError
 from medvlm.findings.codes import code
 from medvlm.findings.finding import Finding
+from medvlm.findings.verbalise import verbalise
 
 When = Literal["always", "present", "single"]
 
@@ -60,7 +61,8 @@ class Family:
     Attributes:
         name: also the `task` of its conversations.
         train, held_out: phrasings, all alternatives written out.
-        answers: value in words → sentence; `any` for every other value; `{value}` stands for the value.
+        answers: value in words → sentence; `any` for every other value. `{value}` stands for the value, `{site}` and
+            the like for the words of the Finding it comes from (see `describe`).
         score: how answers are judged, or None where they are not (a report).
         argument: argument of the expert that can answer, or None where no expert is needed.
         concept: code key of the Findings that answer, `""` where the answer is fixed or a report.
@@ -69,6 +71,7 @@ class Family:
         nothing: the answer where the concept is not found.
         uncertain: the answer where it is found without the value, or only perhaps.
         sentences: for a report, what it states in order.
+        quote: the answer is the expert's text itself; such a question is trained, not tested.
         weight: how often it is asked, relative to others.
     """
 
@@ -84,6 +87,7 @@ class Family:
     nothing: str = ""
     uncertain: str = ""
     sentences: tuple[Sentence, ...] = ()
+    quote: bool = False
     weight: float = 1.0
 
     @property
@@ -100,6 +104,8 @@ class Family:
 
     def answer(self, findings: Sequence[Finding]) -> Answer:
         """The answer that these Findings give."""
+        if self.quote:
+            return Answer(verbalise(findings, style="short"), None)
         if self.sentences:
             return Answer(" ".join(line for sentence in self.sentences for line in sentence.write(findings)), None)
         if not self.concept:
@@ -108,7 +114,12 @@ class Family:
         if value is None:
             return Answer(self.uncertain if of_concept(findings, self.concept) else self.nothing, None)
         template = self.answers.get(value.words, self.answers.get("any", ""))
-        return Answer(template.format(value=value.words), value)
+        words = describe(value.finding) if value.finding else {}
+        try:
+            return Answer(template.format(**words, value=value.words), value)
+        except KeyError:
+            # The Finding lacks a word that the sentence wants: the bare value is still an answer.
+            return Answer(f"{value.words}.", value)
 
 
 @dataclass(frozen=True)
@@ -155,7 +166,7 @@ def read_questions(name: str | Path) -> Questions:
     return questions
 
 
-_KEYS = {"argument", "read", "when", "answers", "nothing", "score", "sentences", "weight", "train", "held_out"}
+_KEYS = {"argument", "read", "when", "answers", "nothing", "score", "sentences", "quote", "weight", "train", "held_out"}
 
 
 def _family(name: str, row: dict[str, Any], uncertain: str) -> Family:
@@ -166,8 +177,8 @@ def _family(name: str, row: dict[str, Any], uncertain: str) -> Family:
     when = row.get("when", "always")
     if when not in get_args(When):
         raise ValueError(f"{where}: when is one of {', '.join(get_args(When))}, not '{when}'")
-    if bool(row.get("argument")) != bool(read or sentences):
-        raise ValueError(f"{where}: 'argument' goes together with 'read' or 'sentences'")
+    if bool(row.get("argument")) != bool(read or sentences or row.get("quote")):
+        raise ValueError(f"{where}: 'argument' goes together with 'read', 'sentences' or 'quote'")
     for concept in [read["concept"]] if read else [sentence["concept"] for sentence in sentences]:
         code(concept)
     return Family(
@@ -183,6 +194,7 @@ def _family(name: str, row: dict[str, Any], uncertain: str) -> Family:
         nothing=row.get("nothing", ""),
         uncertain=uncertain,
         sentences=tuple(Sentence(s["concept"], tuple(s["each"]), s["none"]) for s in sentences),
+        quote=bool(row.get("quote", False)),
         weight=float(row.get("weight", 1.0)),
     )
 

@@ -15,10 +15,12 @@ class Value:
     """A value as the text of an answer (`"14"`, `"yes"`, `"right upper lobe"`) and for scoring.
 
     `exact` is a bool (present), int (count), float (measurement, unrounded) or text (side, site, grade).
+    `finding` is the one it was read from, where it is one.
     """
 
     words: str
     exact: bool | int | float | str
+    finding: Finding | None = None
 
 
 def of_concept(findings: Sequence[Finding], concept: str) -> list[Finding]:
@@ -46,21 +48,21 @@ def read_value(findings: Sequence[Finding], concept: str, what: str) -> Value | 
         case "count":
             return Value(str(len(present)), len(present))
         case "side":
-            return _text(_side(present))
+            return _text(_side(present), present)
         case "site":
-            return _text(place_text(present[0]) if present and present[0].site else "")
+            return _text(place_text(present[0]) if present and present[0].site else "", present)
         case "grade":
-            return _text(present[0].grade or "" if present else "")
+            return _text(present[0].grade or "" if present else "", present)
     same = [finding for finding in findings if finding.concept == code(concept)]
     for finding in present or same:
         for measurement in finding.measurements:
             if measurement.code == code(what):
-                return Value(number_text(measurement.value, measurement.unit), measurement.value)
+                return Value(number_text(measurement.value, measurement.unit), measurement.value, finding)
     return None
 
 
-def _text(words: str) -> Value | None:
-    return Value(words, words) if words else None
+def _text(words: str, present: Sequence[Finding]) -> Value | None:
+    return Value(words, words, present[0]) if words else None
 
 
 def _side(present: Sequence[Finding]) -> str:

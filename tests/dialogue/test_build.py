@@ -30,6 +30,10 @@ def kind(conversations, name):
     return [c for c in conversations if c.symbols["kind"] == name]
 
 
+def replies(conversation):
+    return [turn.text for turn in conversation.turns if turn.role == "assistant"]
+
+
 def test_same_seed_same_conversations(studies, chest, built):
     assert build_conversations(studies, chest, FakeExpert(), MIX, seed=3) == built
     assert build_conversations(studies, chest, FakeExpert(), MIX, seed=4) != built
@@ -51,7 +55,7 @@ def test_plain_conversations_hold_the_truth_and_no_expert(built, studies, chest)
         assert conversation.images
     # The expert missed the nodule of d; without an expert the true answer is taught.
     texts = {turn.text for c in kind(built, "plain") if c.patient == "patient-d" for turn in c.turns}
-    assert "The largest nodule measures 9 mm." in texts
+    assert "Largest nodule: right upper lobe, solid, 9 mm." in texts
     assert "No nodule." not in texts
 
 
@@ -59,7 +63,7 @@ def test_expert_conversations_follow_the_expert_even_where_it_is_wrong(built):
     wrong = [c for c in kind(built, "expert") if c.patient == "patient-d"]
     texts = {turn.text for c in wrong for turn in c.turns if turn.role == "assistant"}
     assert "No nodule." in texts
-    assert "The largest nodule measures 9 mm." not in texts
+    assert "Largest nodule: right upper lobe, solid, 9 mm." not in texts
     assert not any(c.symbols["agrees"] for c in wrong)
     assert all(c.symbols["agrees"] for c in kind(built, "expert") if c.patient == "patient-a")
 
@@ -81,7 +85,12 @@ def test_practice_has_no_picture_and_many_numbers(built):
     assert practice
     assert not any(c.images for c in practice)
     assert {c.split for c in practice} == {"train"}
-    sizes = {turn.text for c in practice for turn in c.turns if turn.text.startswith("The largest nodule measures")}
+    sizes = {
+        turn.text
+        for c in practice
+        for turn in c.turns
+        if turn.text.startswith("Largest nodule:") and " mm." in turn.text
+    }
     # Sizes of the training cohort are 6 to 22 mm; the largest of several covers the upper part of that range.
     assert len(sizes) >= 12
 
