@@ -34,6 +34,7 @@ class LoadedModel:
 
     def save(self, folder: Path | str) -> None:
         """Write a folder that plain transformers (and peft, for an adapter) loads; whole or not at all."""
+        _quiet_bars()
         with atomic_path(Path(folder)) as temporary:
             self.model.save_pretrained(temporary)
             self.processor.save_pretrained(temporary)
@@ -43,7 +44,7 @@ def load_model(
     name: str | Path,
     corpus: Iterable[str] = (),
     tiny_config: str | Path = "models/tiny.yaml",
-    dtype: str | torch.dtype = "float32",
+    dtype: str | torch.dtype = "auto",
     device: str | torch.device = "cpu",
     trainable: bool = False,
     trust_remote_code: bool = False,
@@ -54,7 +55,7 @@ def load_model(
         name: `tiny` (fresh weights), a folder written by `save_pretrained`, a peft adapter folder, or a hub id.
         corpus: texts that the tokenizer of `tiny` is learnt from; unused otherwise.
         tiny_config: sizes of `tiny`: a known config or a YAML file.
-        dtype: of the weights, or `auto`.
+        dtype: of the weights; `auto` is the one they were saved in.
         device: where the weights go.
         trainable: keep the weights of a loaded adapter trainable.
         trust_remote_code: run Python that comes with the model. Off unless you trust its author.
@@ -99,6 +100,7 @@ def _from_pretrained(name: str, dtype: Any, trust_remote_code: bool) -> tuple[An
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
+    _quiet_bars()
     try:
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
         model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, trust_remote_code=trust_remote_code)
@@ -132,6 +134,13 @@ def _load_adapter(
 
         processor = AutoProcessor.from_pretrained(str(folder))
     return LoadedModel(model, processor, str(folder))
+
+
+def _quiet_bars() -> None:
+    """No progress bars for reading and writing one small file."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from medvlm.models.generate import Generator
 from medvlm.models.parts import table
 from medvlm.storage import write_text
-from medvlm.training.scoring import Question, questions
+from medvlm.training.scoring import Question
 
 
 class SaveSettings(Callback):
@@ -70,12 +70,7 @@ class SampleAnswers(Callback):
 
     def _chosen(self, data: Any) -> list[tuple[Path, Question]]:
         """Questions spread evenly over the validation files."""
-        pool = [
-            (path.parent, question)
-            for path, conversations in data.conversations("validation")
-            for conversation in conversations
-            for question in questions(conversation)
-        ]
+        pool = data.questions("validation")
         step = max(1, len(pool) // self.count)
         return pool[::step][: self.count]
 
@@ -83,6 +78,7 @@ class SampleAnswers(Callback):
 class SaveModel(Callback):
     """Write `model/` in the run's folder at the end: what plain transformers and peft load."""
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        pl_module.full_precision()
         if trainer.is_global_zero:
             pl_module.loaded.save(Path(trainer.default_root_dir) / "model")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from medvlm.errors import MedVLMError
-from medvlm.training.callbacks import Announce, SaveModel, SaveSettings
+from medvlm.training.callbacks import Announce, SampleAnswers, SaveModel, SaveSettings
 from medvlm.training.data import ConversationData
 from medvlm.training.finetune import FineTune
 
@@ -25,6 +29,13 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,
     "reload_dataloaders_every_n_epochs": 1,
     "enable_model_summary": False,
+}
+CHECKPOINT_DEFAULTS: dict[str, Any] = {
+    "checkpoint.filename": "last",
+    "checkpoint.every_n_train_steps": 500,
+    "checkpoint.save_on_train_epoch_end": True,
+    # One file, always the newest: it is for resuming; the model for use is the folder `model/`.
+    "checkpoint.enable_version_counter": False,
 }
 
 
@@ -45,12 +56,30 @@ class MedVLMCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("data.train", "model.corpus")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(SampleAnswers, "samples")
+        parser.set_defaults(CHECKPOINT_DEFAULTS)
 
     def _parse_ckpt_path(self) -> None:
         """Settings come from the command line and the config only, never from inside a checkpoint."""
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A trainer that keeps everything of a run in its `default_root_dir`."""
+        settings = self._get(self.config_init, "trainer", default={})
+        root = Path(settings["default_root_dir"])
+        if settings["logger"] in (None, True):
+            kwargs["logger"] = [
+                TensorBoardLogger(root, name="", version="logs"),
+                CSVLogger(root, name="", version="logs"),
+            ]
+        trainer: Trainer = super().instantiate_trainer(**kwargs)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(root / "checkpoints")
+        return trainer
+
     def before_fit(self) -> None:
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self._parser("fit").dump(self.config["fit"], skip_none=False, skip_check=True)
         callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
         callbacks[:] = [SaveSettings(text), Announce(), *callbacks, SaveModel()]
 
@@ -61,8 +90,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         MedVLMError: anything the user can put right: missing data, an unknown model, hardware that is not there.
     """
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+    _quieten()
     try:
         MedVLMCLI(
             FineTune,
@@ -76,6 +104,15 @@ def main(argv: Sequence[str]) -> None:
         )
     except MisconfigurationException as error:
         raise MedVLMError(_sentence(str(error))) from error
+
+
+def _quieten() -> None:
+    """Silence what is no news to the user: advertisements, and advice that does not fit rows that are in memory."""
+    for message in (".*does not have many workers.*", ".*LightningCLI's args parameter.*", ".*isinstance.treespec.*"):
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
 
 
 def _sentence(message: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from medvlm.dialogue.conversation import Conversation, read_conversations
 from medvlm.errors import MedVLMError
 from medvlm.models.chat import ChatEncoder, Encoded
 from medvlm.models.load import LoadedModel
+from medvlm.storage import read_jsonl
 from medvlm.training.batches import TokenBudgetBatches
 from medvlm.training.collate import TokenisedSet, TrainingCollator, tokenise
+from medvlm.training.scoring import Answer, Question, questions
 
 
 class Rows(Dataset[Encoded]):
@@ -43,6 +46,7 @@ class ConversationData(pl.LightningDataModule):
         group: int = 16,
         limit: int | None = None,
         seed: int = 0,
+        answer_batch: int = 32,
     ) -> None:
         """
         Args:
@@ -54,11 +58,13 @@ class ConversationData(pl.LightningDataModule):
             group: rows of similar length are found within groups of this many batches; more means less padding.
             limit: use only the first so many conversations of each file.
             seed: of the order.
+            answer_batch: questions that `medvlm test` and `medvlm predict` answer together.
         """
         super().__init__()
         self.train, self.validation, self.test = train or [], validation or [], test or []
         self.batch_tokens, self.longest, self.group = batch_tokens, longest, group
-        self.limit, self.seed = limit, seed
+        self.limit, self.seed, self.answer_batch = limit, seed, answer_batch
+        self.asked: list[tuple[Path, Question]] = []
         self.sets: dict[str, TokenisedSet] = {}
         self._sampler: TokenBudgetBatches | None = None
         self._resume: dict[str, Any] | None = None
@@ -86,6 +92,43 @@ class ConversationData(pl.LightningDataModule):
         for split in needed:
             if split not in self.sets and (split == "train" or stage == "validate" or self.validation):
                 self.sets[split] = self._tokenise(split)
+        if stage in ("test", "predict"):
+            self.asked = self.questions("test")
+        if stage == "predict":
+            done = {row["id"] for row in read_jsonl(self.predictions)} if self.predictions.is_file() else set()
+            self.asked = [row for row in self.asked if row[1].id not in done]
+
+    def questions(self, split: str) -> list[tuple[Path, Question]]:
+        """Folder of the images and question, for every turn of `train`, `validation` or `test` that is learnt."""
+        return [
+            (path.parent, question)
+            for path, conversations in self.conversations(split)
+            for conversation in conversations
+            for question in questions(conversation)
+        ]
+
+    @property
+    def predictions(self) -> Path:
+        """Where `medvlm predict` writes; what is in there already is not asked again."""
+        if self.trainer is None:
+            raise RuntimeError("ConversationData writes predictions in a Trainer's run")
+        rank = f"-{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
+        return Path(self.trainer.default_root_dir) / f"predictions{rank}.jsonl"
+
+    def write_answers(self, answers: Sequence[Answer]) -> None:
+        """Append finished answers; a run that was stopped goes on after the last of them."""
+        self.predictions.parent.mkdir(parents=True, exist_ok=True)
+        with self.predictions.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in answers)
+
+    def test_dataloader(self) -> DataLoader:
+        # Numbers of questions, longest prompts together; the module looks the questions up.
+        order = sorted(range(len(self.asked)), key=lambda n: -sum(len(t.text) for t in self.asked[n][1].prompt.turns))
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return DataLoader(order[rank::ranks], batch_size=self.answer_batch, collate_fn=list)  # type: ignore[arg-type]
+
+    def predict_dataloader(self) -> DataLoader:
+        return self.test_dataloader()
 
     def _tokenise(self, split: str) -> TokenisedSet:
         loaded = self._loaded()

@@ -13,8 +13,11 @@ from medvlm.dialogue.conversation import read_conversations
 from medvlm.errors import MedVLMError
 from medvlm.models.load import load_model
 from medvlm.models.parts import Part, Tuning, part_of, prepare
+from medvlm.training.answering import answer, gather, write_test
 from medvlm.training.loss import supervised_loss
+from medvlm.training.optimizer import MasterAdamW
 from medvlm.training.schedule import parameter_groups, warmup_cosine
+from medvlm.training.scoring import Answer
 
 
 class FineTune(pl.LightningModule):
@@ -35,7 +38,10 @@ class FineTune(pl.LightningModule):
         betas: tuple[float, float] = (0.9, 0.95),
         warmup: float = 0.05,
         floor: float = 0.05,
+        max_new_tokens: int = 64,
         corpus: list[Path] | None = None,
+        dtype: str = "auto",
+        attention: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         """
@@ -50,7 +56,12 @@ class FineTune(pl.LightningModule):
             betas: of AdamW.
             warmup: share of the steps that the rate rises.
             floor: last rate as a share of the peak.
+            max_new_tokens: longest answer of `medvlm test` and `medvlm predict`.
             corpus: conversation files whose words the tokenizer of `tiny` is learnt from; the training data by default.
+            dtype: of the weights when loaded and when saved (`float32`, `bfloat16`, `auto`: as the model was saved).
+                What is computed with is `trainer.precision`; `bf16-true` is the fast one where the processor has it.
+            attention: transformers' attention implementation while training (`eager`, `sdpa`, `flash_attention_2`);
+                short rows in bf16 on a CPU are faster with `eager`.
             trust_remote_code: run Python that comes with the model.
         """
         super().__init__()
@@ -62,18 +73,24 @@ class FineTune(pl.LightningModule):
         }
         self.weight_decay, self.betas = weight_decay, betas
         self.warmup, self.floor = warmup, floor
+        self.max_new_tokens = max_new_tokens
         self.loaded = prepare(
             load_model(
                 name,
                 corpus=_texts(corpus or []) if name == "tiny" else (),
                 tiny_config=tiny_config,
+                dtype=dtype,
                 trainable=True,
                 trust_remote_code=trust_remote_code,
             ),
             tuning,
         )
         self.model: Any = self.loaded.model
+        if attention:
+            self.model.set_attn_implementation(attention)
+        self.loaded_dtype: torch.dtype = self.model.dtype
         self._window: list[Tensor] = []
+        self._answers: list[Answer] = []
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         loss, tokens = supervised_loss(self.model, batch)
@@ -101,12 +118,29 @@ class FineTune(pl.LightningModule):
         loss, tokens = supervised_loss(self.model, batch)
         self.log("val/loss", loss / tokens, batch_size=int(tokens), prog_bar=True, sync_dist=True)
 
+    def test_step(self, batch: list[int], batch_index: int) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._answers += answer(self.loaded, [data.asked[number] for number in batch], self.max_new_tokens)
+
+    def on_test_epoch_end(self) -> None:
+        answers = gather(self.trainer, self._answers)
+        self._answers = []
+        if self.trainer.is_global_zero:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            learnt = [question for _, question in data.questions("train")] if data.train else []
+            write_test(Path(self.trainer.default_root_dir), answers, [question for _, question in data.asked], learnt)
+
+    def predict_step(self, batch: list[int], batch_index: int) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data.write_answers(answer(self.loaded, [data.asked[number] for number in batch], self.max_new_tokens))
+
     def configure_optimizers(self) -> Any:
         base = self.model.get_base_model() if self.loaded.is_adapter else self.model
         groups = parameter_groups(base, part_of(base), self.rates, self.weight_decay)
         if not groups:
             raise MedVLMError("nothing trains: set at least one of --model.tuning.* to lora or full.")
-        optimizer = torch.optim.AdamW(groups, lr=self.rates["language"], betas=self.betas)
+        kind = MasterAdamW if self.model.dtype in (torch.bfloat16, torch.float16) else torch.optim.AdamW
+        optimizer = kind(groups, lr=self.rates["language"], betas=self.betas)
         steps = self.total_steps()
         schedule = warmup_cosine(steps, int(self.warmup * steps), self.floor)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
@@ -125,6 +159,13 @@ class FineTune(pl.LightningModule):
         if not limits:
             raise MedVLMError("the run has no end: set --trainer.max_epochs or --trainer.max_steps.")
         return min(limits)
+
+    def full_precision(self) -> None:
+        """Undo `trainer.precision: bf16-true`: the weights as the optimiser knows them, in the dtype they came in."""
+        self.loaded.model.to(self.loaded_dtype)
+        for optimizer in self.trainer.optimizers:
+            if isinstance(optimizer, MasterAdamW):
+                optimizer.restore()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what trains: the rest is found again by the model's name."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from medvlm.dialogue.conversation import Conversation
+from medvlm.dialogue.score import Score as Rule
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Question:
         task: what is asked; `call` for a turn that calls an expert.
         prompt: the conversation before that turn.
         accepted: texts that count as right; the first is the reference.
+        rule: how an answer is judged where the conversation says so, with the true value; else `accepted` decides.
         closed: the answer is one of a few fixed ones (from the conversation's symbols), or None where unknown.
     """
 
@@ -32,6 +34,7 @@ class Question:
     task: str
     prompt: Conversation
     accepted: tuple[str, ...]
+    rule: tuple[Rule, Any] | None = None
     closed: bool | None = None
 
 
@@ -74,15 +77,18 @@ class Score:
 
 
 def questions(conversation: Conversation) -> list[Question]:
-    """The questions of one conversation; the last one also accepts the short answer in `symbols["answer"]`."""
-    turns = conversation.turns
+    """The questions of one conversation; what `symbols` says of the answer holds for the last one."""
+    turns, symbols = conversation.turns, conversation.symbols
     chosen = [index for index, turn in enumerate(turns) if turn.role == "assistant" and turn.train]
     found = []
     for index in chosen:
         accepted = [turns[index].text]
-        short = conversation.symbols.get("answer")
-        if index == len(turns) - 1 and isinstance(short, str) and short:
-            accepted.append(short)
+        rule = None
+        if index == len(turns) - 1:
+            if isinstance(symbols.get("answer"), str) and symbols["answer"]:
+                accepted.append(symbols["answer"])
+            if symbols.get("score") and symbols.get("value") is not None:
+                rule = (Rule.from_json(symbols["score"]), symbols["value"])
         calls = index + 1 < len(turns) and turns[index + 1].role == "expert"
         found.append(
             Question(
@@ -90,7 +96,8 @@ def questions(conversation: Conversation) -> list[Question]:
                 task="call" if calls else conversation.task,
                 prompt=replace(conversation, turns=turns[:index]),
                 accepted=tuple(accepted),
-                closed=conversation.symbols.get("closed"),
+                rule=rule,
+                closed=symbols.get("closed"),
             )
         )
     return found
@@ -102,10 +109,16 @@ def normalise(text: str) -> str:
     return re.sub(r"^(a|an|the) ", "", words)
 
 
-def is_right(answer: str, accepted: Iterable[str]) -> bool:
-    """Whether an answer equals an accepted text after normalising, or says a short accepted text (≤ 3 words) in it."""
+def is_right(answer: str, question: Question) -> bool:
+    """Whether an answer is right by the question's rule, or equals an accepted text after normalising.
+
+    A short accepted text (three words at most) may also stand within a longer answer.
+    """
+    if question.rule:
+        rule, value = question.rule
+        return rule.correct(answer, value)
     given = normalise(answer)
-    for text in accepted:
+    for text in question.accepted:
         wanted = normalise(text)
         if given == wanted:
             return True
@@ -132,9 +145,9 @@ def score(asked: Sequence[Question], answers: Sequence[str], learnt: Sequence[Qu
             Score(
                 task=task,
                 questions=len(members),
-                right=sum(is_right(answer, question.accepted) for question, answer in members),
+                right=sum(is_right(answer, question) for question, answer in members),
                 majority_answer=majority,
-                majority_right=sum(is_right(majority, question.accepted) for question, _ in members),
+                majority_right=sum(is_right(majority, question) for question, _ in members),
             )
         )
     return scores
