@@ -60,7 +60,7 @@ def row(path: Path) -> tuple[bool, str]:
 
 
 def _unit(unit: str) -> str:
-    return "" if unit == "1" else f"{unit} "
+    return "" if unit == "1" else unit
 
 
 def main() -> None:

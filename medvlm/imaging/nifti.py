@@ -283,7 +283,8 @@ def _guess_modality(path: Path, array: np.ndarray, notes: list[str]) -> str:
         if any(re.fullmatch(pattern, word) for word in words):
             notes.append(f"Modality {modality} from the file name.")
             return modality
-    sample = array[::2, ::2, ::2] if array.ndim == 3 else array[:0]
+    steps = tuple(slice(None, None, max(1, size // 64)) for size in array.shape[:3])
+    sample = array[steps] if array.ndim == 3 else array[:0]
     if sample.size and sample.min() <= -900 and sample.max() > 100:
         air = float(np.mean((sample >= -1100) & (sample <= -850)))
         if air > 0.01:
