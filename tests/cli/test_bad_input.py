@@ -8,6 +8,9 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
+from medvlm.content import find_content
+from medvlm.dialogue.conversation import Conversation, Turn, write_conversations
+
 
 @pytest.fixture
 def inputs(tmp_path):
@@ -114,3 +117,35 @@ def test_unknown_command_option_and_content(tmp_path, medvlm_command):
         outcome = medvlm_command(*arguments)
         assert outcome.code == 2
         assert len(outcome.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--trainer.accelerator", "gpu", "gpu"),
+        ("--model.name", "no-such-model", "no-such-model"),
+        ("--data.train", "[nothing.jsonl]", "nothing.jsonl"),
+        ("--no_such_option", "1", "no_such_option"),
+    ],
+)
+def test_fit_refuses_in_one_sentence(option, value, said, tmp_path, monkeypatch, medvlm_command):
+    import torch
+
+    if said == "gpu" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    # Lightning compares our arguments with those of this process, which are pytest's.
+    monkeypatch.setattr("sys.argv", ["medvlm"])
+    turns = (Turn("user", "What is this?"), Turn("assistant", "A CT scan."))
+    write_conversations(tmp_path / "train.jsonl", [Conversation("a", "p", "train", turns)])
+    data = f"[{tmp_path / 'train.jsonl'}]"
+    outcome = medvlm_command(
+        *("fit", "--config", find_content("configs", "quickstart.yaml"), "--data.train", data),
+        *("--data.validation", data, "--trainer.default_root_dir", tmp_path / "out", option, value),
+    )
+    assert outcome.code == 2
+    lines = outcome.err.strip().splitlines()
+    line = lines[-1]  # Lightning may have said before which seed it set
+    assert [said for said in lines if said.startswith("medvlm: ")] == [line]
+    assert "Traceback" not in outcome.err
+    assert said in line
+    assert not (tmp_path / "out").exists()
