@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +25,12 @@ class Outcome:
 
 
 @pytest.fixture
-def medvlm_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+def medvlm_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Run `medvlm ARGUMENTS...` in this process."""
     from medvlm.cli import main
+
+    # A library's log handler may keep the stream of an earlier test, which is closed by now.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()
