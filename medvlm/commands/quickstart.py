@@ -23,7 +23,7 @@ def quickstart(
     epochs: int | None = None,
     seed: int = 0,
     workers: int = 2,
-    config: str = "quickstart.yaml",
+    recipe: str = "quickstart.yaml",
 ) -> None:
     """Run the whole path on synthetic patients: phantom clinic, expert, fine-tuning, closed loop, report.
 
@@ -39,7 +39,7 @@ def quickstart(
         epochs: passes over the training conversations (default: what the config says).
         seed: of the patients, the conversations and the training.
         workers: processes that make phantoms and pictures.
-        config: training config, by name or path.
+        recipe: training config, by name or path.
     """
     from rich.console import Console
 
@@ -48,7 +48,7 @@ def quickstart(
     cohort = make_clinic(console, out, patients, seed, workers)
     annotate_clinic(console, out)
     build_data(console, out, cohort, seed, workers)
-    train_model(console, out, config, epochs, seed)
+    train_model(console, out, recipe, epochs, seed)
     measure_closed_loop(console, out, cohort, seed)
     shown = report_one(console, out, cohort)
     console.print(f"\nthe whole path took {clock(time.monotonic() - started)}; all patients are synthetic", style="dim")
