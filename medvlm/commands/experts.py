@@ -105,6 +105,7 @@ def train(
     optimiser: Optimiser = OPTIMISER,
     trainer: dict[str, Any] | None = None,
     seed: int = 0,
+    start: Path | None = None,
     measure: bool = True,
 ) -> None:
     """Train an expert's network on a cohort with masks and write its weights and metrics into its folder.
@@ -121,6 +122,7 @@ def train(
         optimiser: learning rate and decay.
         trainer: arguments of lightning.Trainer, such as max_steps, accelerator, devices and precision.
         seed: of everything random.
+        start: weights of the same network (safetensors) to start from; random if not given.
         measure: measure on the test split at the end.
     """
     from medvlm.experts.train import measure_expert, train_expert
@@ -128,7 +130,9 @@ def train(
     if not expert or cohort is None:
         raise MedVLMError("give --expert and --cohort, or a --config with both.")
     folder = work or Path("runs") / f"expert-{Path(expert).name}"
-    bundle = train_expert(find_expert(expert).root, cohort, folder, batches, loss, optimiser, trainer or {}, seed)
+    bundle = train_expert(
+        find_expert(expert).root, cohort, folder, batches, loss, optimiser, trainer or {}, seed, start
+    )
     print(f"weights     {bundle.weights}")
     if measure:
         for metric, value in measure_expert(bundle, cohort).items():

@@ -123,8 +123,8 @@ class Bundle:
         except (TypeError, ValueError, AssertionError) as error:
             raise MedVLMError(f"{where}: {target} does not accept these arguments ({error}).") from None
 
-    def load_network(self) -> nn.Module:
-        """The network with its trained weights, in evaluation mode, on the CPU.
+    def load_network(self, weights: Path | None = None) -> nn.Module:
+        """The network with its trained weights (or those of a file), in evaluation mode, on the CPU.
 
         Raises:
             MedVLMError: no weights, or weights of another network.
@@ -132,16 +132,18 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        self.require_weights()
+        if weights is None:
+            self.require_weights()
+            weights = self.weights
         network = self.build_network()
         try:
-            state = load_file(self.weights)
+            state = load_file(weights)
             network.load_state_dict(
                 {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
             )
         except (SafetensorError, RuntimeError, OSError) as error:
             first = str(error).strip().splitlines()[0]
-            raise MedVLMError(f"{self.weights}: not the weights of this bundle's network ({first}).") from None
+            raise MedVLMError(f"{weights}: not the weights of this bundle's network ({first}).") from None
         return network.eval()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ from medvlm.errors import MedVLMError
 from medvlm.experts.bundle import Bundle
 from medvlm.experts.grid import plan_grid, resample, resample_labels
 from medvlm.experts.image import image_labels, image_tensor
-from medvlm.experts.settings import Augment
+from medvlm.experts.settings import Batches
 from medvlm.findings.finding import read_findings
 from medvlm.imaging.cohort import Cohort, CohortEntry, Split
 from medvlm.imaging.reader import load_study
 from medvlm.storage import atomic_path
 
 IGNORE = -1
+Transform = Callable[[dict[str, Any]], dict[str, Any] | list[dict[str, Any]]]
 
 
 def prepare_split(bundle: Bundle, cohort: Cohort, split: Split, cache: Path, advance: Callable[[], None]) -> list[Path]:
@@ -107,7 +108,7 @@ def class_target(bundle: Bundle, cohort: Cohort, entry: CohortEntry) -> int:
 class ExpertDataset(Dataset[dict[str, torch.Tensor]]):
     """Prepared samples: `image [C, *patch]`, `label [1, *patch]`, `target []`."""
 
-    def __init__(self, paths: Sequence[Path], transform: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, paths: Sequence[Path], transform: Transform | None = None) -> None:
         self.paths = list(paths)
         self.transform = transform
 
@@ -119,22 +120,26 @@ class ExpertDataset(Dataset[dict[str, torch.Tensor]]):
             image = torch.from_numpy(file["image"].astype(np.float32))
             label = torch.from_numpy(file["label"])[None]
             target = int(file["target"])
-        sample = self.transform({"image": image, "label": label})
+        sample: dict[str, Any] = {"image": image, "label": label}
+        if self.transform is not None:
+            changed = self.transform(sample)
+            # MONAI's label crop gives a list, here of one patch.
+            sample = changed[0] if isinstance(changed, list) else changed
         plain = {key: torch.as_tensor(value).as_subclass(torch.Tensor) for key, value in sample.items()}
         return {"image": plain["image"], "label": plain["label"].long(), "target": torch.tensor(target)}
 
 
-def build_transform(patch: Sequence[int], augment: Augment | None) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """MONAI transforms that cut a patch and, for training, augment it.
+def build_transform(batches: Batches, labels: Mapping[int, str]) -> Transform:
+    """MONAI transforms that cut a random patch and augment it.
 
     Args:
-        patch: size of the patch along each axis; smaller samples are padded with the lowest intensity.
-        augment: None for validation (central patch, nothing random).
+        batches: patch size, where patches are centred, and the random changes.
+        labels: the bundle's structures.
     """
     from monai.transforms import (
-        CenterSpatialCropd,
         Compose,
         RandAdjustContrastd,
+        RandCropByLabelClassesd,
         RandFlipd,
         RandGaussianNoised,
         RandGaussianSmoothd,
@@ -145,11 +150,13 @@ def build_transform(patch: Sequence[int], augment: Augment | None) -> Callable[[
     )
 
     keys = ["image", "label"]
-    size = tuple(patch)
-    pad = SpatialPadd(keys, spatial_size=size)
-    if augment is None:
-        return Compose([pad, CenterSpatialCropd(keys, roi_size=size)])
-    steps: list[Any] = [pad, RandSpatialCropd(keys, roi_size=size, random_size=False)]
+    size, augment = tuple(batches.patch), batches.augment
+    steps: list[Any] = [SpatialPadd(keys, spatial_size=size)]
+    if batches.focus:
+        ratios = [batches.focus.get(labels[number], 1.0) for number in sorted(labels)]
+        steps.append(RandCropByLabelClassesd(keys, "label", size, ratios=ratios, num_classes=len(labels), warn=False))
+    else:
+        steps.append(RandSpatialCropd(keys, roi_size=size, random_size=False))
     if augment.flip:
         steps += [RandFlipd(keys, prob=augment.flip, spatial_axis=axis) for axis in range(len(size))]
     if augment.rotate:

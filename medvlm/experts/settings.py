@@ -35,12 +35,15 @@ class Batches:
 
     Attributes:
         patch: size of the random patch along each axis of the working grid.
+        focus: structure name → how often a patch is centred on it, relative to 1 for structures that are not named;
+            empty centres patches anywhere.
         batch_size: patches a step.
         workers: processes that prepare batches.
         augment: random changes of the training samples.
     """
 
     patch: tuple[int, ...] = (144, 128, 56)
+    focus: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 1
     workers: int = 0
     augment: Augment = field(default_factory=Augment)

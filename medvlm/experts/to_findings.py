@@ -20,6 +20,7 @@ from medvlm.findings.measure import (
     components,
     midline,
     side,
+    superior_axis,
     surrounding_label,
 )
 from medvlm.imaging.study import Volume
@@ -134,7 +135,6 @@ def _ratio(rule: Rule, reading: Reading) -> Iterator[Finding]:
         value = float(np.isin(reading.mask, above).sum() / whole) if whole else None
     if value is None:
         return
-    evidence = tuple(part.evidence(reading.series) for part in components(reading.mask, reading.volume, above[0])[:1])
     probability = None
     if rule.threshold is not None:
         # The chance that the true ratio is above the threshold, with a normal error of the measured one.
@@ -146,9 +146,18 @@ def _ratio(rule: Rule, reading: Reading) -> Iterator[Finding]:
         presence="present" if rule.threshold is None or value > rule.threshold else "absent",
         probability=probability,
         measurements=(Measurement(code(rule.measure), round(value, 4), "1"),),
-        evidence=evidence,
+        evidence=(_organ_evidence(above[0], reading),),
         provenance=reading.provenance,
     )
+
+
+def _organ_evidence(label: int, reading: Reading) -> Evidence:
+    """Where a large structure shows best: the slice with the most of it, without the cost of measuring it whole."""
+    plane, flipped = superior_axis(reading.volume.affine)
+    own = reading.mask == label
+    areas = own.sum(axis=tuple(axis for axis in range(3) if axis != plane))
+    best = int(areas.argmax())
+    return Evidence(reading.series, label, slice=len(areas) - 1 - best if flipped else best)
 
 
 def _class(rule: Rule, reading: Reading) -> Iterator[Finding]:

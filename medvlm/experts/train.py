@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from medvlm.experts.data import ExpertDataset, build_transform, prepare_split
 from medvlm.experts.evaluate import evaluate_expert
 from medvlm.experts.export import export_weights
 from medvlm.experts.lightning_module import ExpertModule
-from medvlm.experts.settings import Augment, Batches, Loss, Optimiser
+from medvlm.experts.settings import Batches, Loss, Optimiser
 from medvlm.imaging.cohort import Cohort, read_cohort
 from medvlm.storage import write_json
 
@@ -30,6 +29,7 @@ def train_expert(
     optimiser: Optimiser,
     trainer: dict[str, Any],
     seed: int,
+    start: Path | None = None,
 ) -> Bundle:
     """Train the network of the bundle at `root` and write its weights there.
 
@@ -40,6 +40,7 @@ def train_expert(
         batches, loss, optimiser: see their classes.
         trainer: arguments of `lightning.Trainer` (`max_steps`, `accelerator`, `devices`, `precision`, ...).
         seed: of everything random.
+        start: weights of the same network to start from; random weights if not given.
 
     Returns:
         The bundle with its new weights.
@@ -55,7 +56,8 @@ def train_expert(
     lightning.seed_everything(seed, workers=True, verbose=False)
     studies = read_cohort(cohort)
     train_paths, validation_paths = _prepare(bundle, studies, work / "prepared")
-    module = ExpertModule(bundle.build_network(), bundle.labels, loss, optimiser)
+    network = bundle.build_network() if start is None else bundle.load_network(start)
+    module = ExpertModule(network.train(), bundle.labels, loss, optimiser)
     module.network.to(memory_format=_layout(bundle.input.dims))  # type: ignore[call-overload]
     last = work / "checkpoints" / "last.ckpt"
     checkpoints = ModelCheckpoint(
@@ -80,8 +82,9 @@ def train_expert(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         engine.fit(
             module,
-            _loader(train_paths, batches, batches.augment, shuffle=True),
-            _loader(validation_paths, batches, None, shuffle=False),
+            _loader(ExpertDataset(train_paths, build_transform(batches, bundle.labels)), batches, batches.batch_size),
+            # Whole studies of any size, so one at a time.
+            _loader(ExpertDataset(validation_paths), batches, 0),
             ckpt_path=str(last) if last.is_file() else None,
         )
     export_weights(module.network, bundle.root)
@@ -136,14 +139,14 @@ def _prepare(bundle: Bundle, cohort: Cohort, folder: Path) -> tuple[list[Path], 
         )
 
 
-def _loader(paths: Sequence[Path], batches: Batches, augment: Augment | None, shuffle: bool) -> DataLoader[Any]:
-    dataset = ExpertDataset(paths, build_transform(batches.patch, augment))
+def _loader(dataset: ExpertDataset, batches: Batches, batch_size: int) -> DataLoader[Any]:
+    """Shuffled batches of `batch_size`, or (0) every sample in order on its own."""
     return DataLoader(
         dataset,
-        batch_size=batches.batch_size if shuffle else 1,
-        shuffle=shuffle,
+        batch_size=batch_size or 1,
+        shuffle=batch_size > 0,
+        drop_last=batch_size > 0,
         num_workers=batches.workers,
-        drop_last=shuffle,
         persistent_workers=batches.workers > 0,
     )
 
