@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.pixels import apply_color_lut, apply_modality_lut, iter_pixels
-from pydicom.uid import ExplicitVRBigEndian, JPEGBaseline8Bit, JPEGExtended12Bit
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.uid import JPEG2000, ExplicitVRBigEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from medvlm.errors import MedVLMError
 from medvlm.imaging.dicom_header import Frame, quiet_pydicom
@@ -157,11 +158,20 @@ def _decoded(layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray
         dataset.NumberOfFrames = layout.frames
         if layout.syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
             _repair_scans(dataset, layout.frames)
-        for stored in iter_pixels(dataset, indices=list(indices)):
-            yield _displayed(stored, dataset, layout)
+        for index in indices:
+            yield _displayed(_pixels(dataset, layout, index), dataset, layout)
     except Exception as error:  # decoders fail in many ways; the user needs the file and the reason
         reason = clean_text(f"{type(error).__name__}: {error}", 160)
         raise MedVLMError(f"{layout.path}: the pixels cannot be decoded ({reason}).") from None
+
+
+def _pixels(dataset: pydicom.Dataset, layout: PixelLayout, index: int) -> np.ndarray:
+    if layout.syntax in (JPEG2000Lossless, JPEG2000) and layout.samples == 1:
+        # Pillow lets other threads run while it decodes; the first choice of pydicom does not. What Pillow cannot do
+        # (odd precisions) falls to the others.
+        with suppress(Exception):
+            return pixel_array(dataset, index=index, decoding_plugin="pillow")
+    return pixel_array(dataset, index=index)
 
 
 def _displayed(stored: np.ndarray, dataset: pydicom.Dataset, layout: PixelLayout) -> np.ndarray:
