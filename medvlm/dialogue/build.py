@@ -26,7 +26,7 @@ import numpy as np
 
 from medvlm.dialogue.conversation import Conversation, Turn
 from medvlm.dialogue.inject import error_turn, expert_turn, system_turn
-from medvlm.dialogue.loop import ExpertLike
+from medvlm.dialogue.loop import Offer
 from medvlm.dialogue.practice import PracticePool
 from medvlm.dialogue.questions import Family, Questions
 from medvlm.dialogue.trigger import Trigger, format_trigger
@@ -72,7 +72,7 @@ class StudyFacts:
 
 
 def build_conversations(
-    studies: Sequence[StudyFacts], questions: Questions, expert: ExpertLike, mix: Mix, seed: int = 0
+    studies: Sequence[StudyFacts], questions: Questions, expert: Offer, mix: Mix, seed: int = 0
 ) -> list[Conversation]:
     """All conversations of a cohort, in the order of its studies; the same input and seed give the same output."""
     pool = PracticePool([study.shown for study in studies if study.entry.split == "train"])
@@ -95,7 +95,7 @@ class _Author:
     """Writes the conversations of one study."""
 
     def __init__(
-        self, study: StudyFacts, questions: Questions, expert: ExpertLike, mix: Mix, rng: np.random.Generator
+        self, study: StudyFacts, questions: Questions, expert: Offer, mix: Mix, rng: np.random.Generator
     ) -> None:
         self.study, self.questions, self.expert, self.mix, self.rng = study, questions, expert, mix, rng
         self.asking = [family for family in questions.families if family.needs_expert]

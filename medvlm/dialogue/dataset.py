@@ -13,9 +13,23 @@ from medvlm.dialogue.conversation import Conversation, write_conversations
 from medvlm.dialogue.questions import read_questions
 from medvlm.dialogue.views import render_cohort
 from medvlm.errors import MedVLMError
+from medvlm.experts.bundle import Bundle
 from medvlm.findings.finding import Finding, read_findings
 from medvlm.imaging.cohort import SPLITS, Cohort, check_patient_splits
 from medvlm.storage import write_json
+
+
+class AnnotatedExpert:
+    """An expert whose Findings are there already: nothing is loaded but its card and its rules."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle, self.card = bundle, bundle.card
+
+    def select(self, findings: tuple[Finding, ...], argument: str) -> tuple[Finding, ...]:
+        """As `Expert.select`."""
+        from medvlm.experts.expert import select_findings
+
+        return select_findings(self.bundle, findings, argument)
 
 
 def build_dataset(
@@ -47,10 +61,10 @@ def build_dataset(
         MedVLMError: a study has no truth or no annotation, or a patient is in two splits.
     """
     from medvlm.experts.annotate import read_annotations
-    from medvlm.experts.registry import load_expert
+    from medvlm.experts.registry import find_expert
 
     asked = read_questions(questions)
-    expert = load_expert(asked.expert)
+    expert = AnnotatedExpert(find_expert(asked.expert))
     found = read_annotations(annotations)
     facts = []
     for entry in cohort.entries:

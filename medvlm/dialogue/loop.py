@@ -24,15 +24,19 @@ GenerateBatch = Callable[[list[Conversation]], list[str]]
 LoadStudy = Callable[[], Study]
 
 
-class ExpertLike(Protocol):
-    """What the loop needs of an expert; `medvlm.experts.Expert` is one."""
+class Offer(Protocol):
+    """An expert as far as conversations are written about it: its card, and which Findings an argument asks for."""
 
     @property
     def card(self) -> ExpertCard: ...
 
-    def run(self, study: Study) -> ExpertResult: ...
-
     def select(self, findings: tuple[Finding, ...], argument: str) -> tuple[Finding, ...]: ...
+
+
+class ExpertLike(Offer, Protocol):
+    """An expert that can be run; `medvlm.experts.expert.Expert` is one."""
+
+    def run(self, study: Study) -> ExpertResult: ...
 
 
 @dataclass(frozen=True)
