@@ -38,6 +38,8 @@ CHECKPOINT_DEFAULTS: dict[str, Any] = {
     "checkpoint.enable_version_counter": False,
 }
 
+EXAMPLE = "Example:  medvlm fit --config configs/quickstart.yaml --data.train '[train.jsonl]'"
+
 
 class SentenceParser(LightningArgumentParser):
     """A parser whose errors are one sentence."""
@@ -50,7 +52,7 @@ class MedVLMCLI(LightningCLI):
     """LightningCLI with our parser, our defaults and our refusals."""
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        parser = SentenceParser(**kwargs)
+        parser = SentenceParser(**{"epilog": EXAMPLE} | kwargs)
         parser.add_argument("-c", "--config", action="config", help="YAML file with any of the options below.")
         return parser
 
