@@ -83,7 +83,7 @@ can not be determined | could not be determined | cannot be graded | cannot be m
 cannot be interpreted | cannot be scored | cannot be staged | not assessable | non assessable | nonassessable | unassessable | not evaluable | non evaluable
 unevaluable | not gradable | ungradable | not applicable | na | n/a | not possible to assess | not possible to evaluate | not possible to judge
 impossible to assess | impossible to evaluate | impossible to judge | does not allow | doesnt allow | do not allow | does not permit
-assessment of the | not interpretable | uninterpretable | inadequate to | inadequate for | insufficient to | insufficient for | does not apply | doesnt apply
+assessment of the | not interpretable | uninterpretable | inadequate to judge | inadequate to assess | inadequate to evaluate | insufficient to judge | insufficient to assess | insufficient to evaluate | insufficient for assessment | inadequate for assessment | insufficient to determine | inadequate to determine | does not apply | doesnt apply
 non diagnostic | nondiagnostic | not diagnostic | inadequate | precludes | preclude | precluding | not adequately visualized | not adequately imaged
 not adequately assessed | no assessment | no evaluation | cannot be given | cannot be made | cannot be established | not classifiable | unclassifiable
 cannot be answered | unable to assess | unable to evaluate | not possible to determine | impossible to determine | not meaningful
@@ -118,7 +118,7 @@ criteria for | threshold for | definition of | the criterion for | requires | wo
 PSEUDO: Final = """
 no doubt | without doubt | without a doubt | without any doubt | no question | without question | no change | not only | not just | not merely
 not unlike | not uncommon | not uncommonly | no increase | no decrease | no difference | not limited | no need | no wonder | cannot but
-not unlikely | not improbable | could be identified | could be seen | could be demonstrated | could be detected | could be found | could be shown
+not unlikely | not improbable | could be made out | can be made out | could be discerned | could be recognized | could be observed | could be appreciated | could be visualized | could be noted | could be identified | could be seen | could be demonstrated | could be detected | could be found | could be shown
 could be confirmed | no hesitation | without hesitation | no less | not surprisingly | no other | no further | no additional | no new | no significant change | without change
 not exclusively | cannot deny | cannot be denied | undeniable | undeniably | no denying | cannot be missed | cannot miss | cannot overlook
 cannot be overlooked | not to be missed | not to be overlooked | not a single doubt | no room for doubt | beyond doubt | beyond question | with certainty
@@ -142,7 +142,7 @@ NO: Final = """
 no | not really | not at all | certainly not | definitely not | absolutely not | of course not | i disagree | i do not agree | i dont agree | we disagree | incorrect | that is incorrect
 that is wrong | wrong | false | i cannot agree | i cannot confirm | i cannot confirm this | i cannot confirm that | i would not agree | not correct | that is not correct | that is not right | that is not true
 none | nothing | nothing at all | none at all | not that i can see | not here | not in this image | i would not | it does not | it is not | there is not | there are not | there is none | there are none
-none seen | none visible | none detected | none present | none found | nothing seen | nothing visible | nothing found | nothing of the sort | nothing of that kind | nothing like that
+none of these | none of them | none of those | none of the above | none whatsoever | none seen | none visible | none detected | none present | none found | nothing seen | nothing visible | nothing found | nothing of the sort | nothing of that kind | nothing like that
 i do not see it | i dont see it | i do not see any | i dont see any | i see none | i cannot see it | i cant see it | i cannot see any | i cant see any | i find none | i found none | it isnt | there isnt | there arent | it doesnt
 i do not | i dont | i cannot find any | i do not think so | i dont think so | never | not seen | not visible | not present | not detected | not found | not identified | not evident | thats wrong | thats not right | not so
 negative | absent | nil | missing

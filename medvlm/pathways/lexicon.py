@@ -38,9 +38,9 @@ def add_phrase(trie: Trie, phrase: str, payload: Payload, keep: bool = False) ->
         node[_END] = payload
 
 
-def longest(trie: Trie, words: list[str], start: int) -> tuple[Payload, int] | None:
-    """The longest phrase that starts at `start`: its payload and the position after it."""
-    best, at, size = None, start, len(words)
+def longest(trie: Trie, words: list[str], start: int, end: int) -> tuple[Payload, int] | None:
+    """The longest phrase that starts at `start` and ends before `end`: its payload and the position after it."""
+    best, at, size = None, start, end
     node = trie
     while at < size:
         node = node.get(words[at])

@@ -99,7 +99,7 @@ def _sentence(
         # A question inside an answer asserts nothing; `AML?` alone is a doubtful mention.
         return
     if not question or not as_statement:
-        start = _bare(tokens, start, end, found)
+        start = _bare(tokens, start, end, trie, found)
     events = _events(tokens, start, end, trie, number)
     judge = _Judge(tokens, events, own, as_statement, exclusive, found)
     judge.run()
@@ -109,11 +109,14 @@ def _sentence(
     found.mentions += judge.mentions
 
 
-def _bare(tokens: Tokens, start: int, end: int, found: Reading1) -> int:
+def _bare(tokens: Tokens, start: int, end: int, trie: Trie, found: Reading1) -> int:
     """A yes or no that opens the sentence; returns where the rest starts."""
     words = tokens.words
-    hit = longest(bare_answers(), words, start)
+    hit = longest(bare_answers(), words, start, end)
     if hit is None:
+        return start
+    own = longest(trie, words, start, end)
+    if own is not None and own[1] >= hit[1]:
         return start
     (kind, _), after = hit
     following = words[after] if after < end else ""
@@ -133,18 +136,26 @@ def _events(tokens: Tokens, start: int, end: int, trie: Trie, number: NumberRead
     at = start
     while at < end:
         word = words[at]
-        own = longest(trie, words, at) if word in trie else None
-        other = longest(cue, words, at) if word in cue else None
+        own = longest(trie, words, at, end) if word in trie else None
+        other = longest(cue, words, at, end) if word in cue else None
+        if other is not None and own is None and other[1] > at + 1:
+            # A phrase of the variable that begins inside the cue and goes beyond it cuts the cue short:
+            # `no new vessels` holds `no`, not `no new`.
+            for inner in range(at + 1, other[1]):
+                phrase = longest(trie, words, inner, end) if words[inner] in trie else None
+                if phrase is not None and phrase[1] > other[1]:
+                    other = longest(cue, words, at, inner)
+                    break
         if number is not None and own is None and (other is None or other[1] == at + 1):
             quantity = number(tokens, at)
             if quantity is not None:
                 events.append(_Event("number", quantity[0], at, quantity[1]))
                 at = quantity[1]
                 continue
-        if own is not None and own[1] <= end and (other is None or own[1] >= other[1]):
+        if own is not None and (other is None or own[1] >= other[1]):
             events.append(_Event(own[0][0], own[0][1], at, own[1]))
             at = own[1]
-        elif other is not None and other[1] <= end:
+        elif other is not None:
             events.append(_Event(other[0][0], None, at, other[1]))
             at = other[1]
         else:
@@ -340,6 +351,8 @@ class _Judge:
             self.negated = False
 
     def _on_back_doubt(self, index: int, event: _Event) -> None:
+        if self.found.doubt is None and not self.aside:
+            self.found.doubt = (self.tokens.starts[event.start], self.tokens.ends[event.end - 1])
         if self.pending:
             self._back("doubted")
         else:

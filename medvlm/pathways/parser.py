@@ -154,12 +154,16 @@ class VariableReader:
     def _proposed(self, question: str, member: str | None) -> Any:
         """The one symbol that a question proposes, None if it proposes none, `...` if it leaves a choice."""
         if question not in self._questions:
-            found = scan(tokenise(question), self.trie, None, member, as_statement=True)
+            tokens = tokenise(question)
+            words = tokens.words
+            found = scan(tokens, self.trie, None, member, as_statement=True)
             symbols = set()
+            choice = "or" in words
             for mention in found.mentions:
                 if mention.kind == "generic" or mention.member != member:
                     continue
-                if mention.stance == "denied" and isinstance(mention.symbol, bool):
+                # `present or absent?` offers both; the concept is what a yes affirms.
+                if mention.stance == "denied" and isinstance(mention.symbol, bool) and not choice:
                     symbols.add(not mention.symbol)
                 else:
                     symbols.add(mention.symbol)
@@ -186,7 +190,7 @@ class VariableReader:
             elif stance == "doubted":
                 doubted.append(mention)
         self._bare(found, boolean, proposed, asserted, denied)
-        if not asserted and boolean and not doubted:
+        if not asserted and boolean and not (doubted or found.doubt or found.not_assessable):
             self._generic(mentions, asserted)
         self._drop_parents(asserted)
         if len(asserted) > 1:

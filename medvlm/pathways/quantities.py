@@ -93,6 +93,7 @@ class QuantityReader:
             factors.append(factor)
             if ranged:
                 break
+        at_end = self._out_of(words, at_end)
         known = [item for item in factors if item is not None]
         if any(item == 0.0 for item in known):
             return None
@@ -162,6 +163,17 @@ class QuantityReader:
 
     def _between(self, words: list[str], at: int) -> bool:
         return at > 0 and words[at - 1] in ("between", "from")
+
+    def _out_of(self, words: list[str], at: int) -> int:
+        """Skip the whole of `3 of 4`, `three out of four`."""
+        start = at
+        if words[at : at + 2] == ["out", "of"]:
+            at += 2
+        elif words[at : at + 1] in (["of"], ["/"]):
+            at += 1
+        if at > start and words[at : at + 1] in (["the"], ["all"]):
+            at += 1
+        return at + 1 if at > start and self._number(words, at) is not None else start
 
     def _concept_before(self, words: list[str], at: int) -> bool:
         concept = {word for phrase in self.variable.concept for word in phrase_tokens(phrase)}

@@ -100,6 +100,7 @@ class Scorer:
         if not self.cases:
             raise PathwayError(f"{pathway.file}: no case satisfies all rules; see 'medvlm pathway lint {pathway.file}'.")
         self._priors: dict[str, _Prior] = {}
+        self._grades: dict[tuple[str, Any, Any], tuple[float, str]] = {}
 
     def score(self, answers: Sequence[Answer], truth: Mapping[str, Symbol]) -> Score:
         """Score the answers of one conversation against the right symbols.
@@ -112,6 +113,17 @@ class Scorer:
             PathwayError: a slot is unknown or has no truth.
         """
         readings = tuple([self.parser.read(item.text, item.slot, item.question) for item in answers])
+        return self._score(answers, readings, truth)
+
+    def score_symbols(self, path: Mapping[str, Any], truth: Mapping[str, Symbol]) -> Score:
+        """Score answers that are given as symbols instead of texts; None stands for an answer without one."""
+        answers = [Answer(name, "") for name in path]
+        readings = tuple(Reading("no_match") if item is None else Reading("value", item) for item in path.values())
+        return self._score(answers, readings, truth)
+
+    def _score(
+        self, answers: Sequence[Answer], readings: tuple[Reading, ...], truth: Mapping[str, Symbol]
+    ) -> Score:
         weights = self.weights
         asserted: dict[str, Any] = {}
         repeated: list[Conflict] = []
@@ -214,6 +226,15 @@ class Scorer:
         return min(setting, abstain), reading.reason
 
     def _grade_symbol(self, slot: Slot, answer: Any, truth: Any) -> tuple[float, str]:
+        key = (slot.name, answer, truth)
+        known = self._grades.get(key)
+        if known is None:
+            if len(self._grades) >= 100_000:
+                self._grades.clear()
+            known = self._grades[key] = self._grade_new(slot, answer, truth)
+        return known
+
+    def _grade_new(self, slot: Slot, answer: Any, truth: Any) -> tuple[float, str]:
         variable, weights = slot.variable, self.weights
         if isinstance(answer, Interval):
             return self._grade_interval(slot, answer, truth)
