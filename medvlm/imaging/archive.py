@@ -14,6 +14,7 @@ import pydicom
 
 from medvlm.errors import MedVLMError
 from medvlm.imaging.dicom_fields import Fields
+from medvlm.imaging.dicom_header import quiet_pydicom
 
 MAX_MEMBERS = 100_000
 MAX_BYTES = 32 << 30
@@ -97,8 +98,8 @@ def dicomdir_files(path: Path) -> tuple[list[Path], list[str]]:
         MedVLMError: the directory is broken, or lists nothing.
     """
     try:
-        dataset = pydicom.dcmread(path)
-        records = Fields(dataset).items("DirectoryRecordSequence")
+        with quiet_pydicom():
+            records = Fields(pydicom.dcmread(path)).items("DirectoryRecordSequence")
     except Exception as error:  # a broken directory can fail anywhere inside the parser
         raise MedVLMError(f"{path}: a broken DICOMDIR ({type(error).__name__}).") from None
     root = path.parent.resolve()

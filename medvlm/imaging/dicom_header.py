@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -270,6 +272,14 @@ def _group_values(fields: Fields, groups: list[Fields]) -> dict[str, str]:
     return found
 
 
-def quiet_pydicom() -> warnings.catch_warnings[None]:
-    """A context in which pydicom does not print about values that we read past anyway."""
-    return warnings.catch_warnings(action="ignore")
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """pydicom does not print about values that we read past, nor about decoders that fail (we raise instead)."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logger.setLevel(level)

@@ -160,7 +160,9 @@ def _decoded(layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray
             _repair_scans(dataset, layout.frames)
         for index in indices:
             yield _displayed(_pixels(dataset, layout, index), dataset, layout)
-    except Exception as error:  # decoders fail in many ways; the user needs the file and the reason
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # decoders fail in many ways, those in Rust beside Exception; name file and reason
         reason = clean_text(f"{type(error).__name__}: {error}", 160)
         raise MedVLMError(f"{layout.path}: the pixels cannot be decoded ({reason}).") from None
 
