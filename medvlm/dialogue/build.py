@@ -31,6 +31,7 @@ from medvlm.dialogue.practice import PracticePool
 from medvlm.dialogue.questions import Family, Questions
 from medvlm.dialogue.trigger import Trigger, format_trigger
 from medvlm.findings.finding import Finding
+from medvlm.findings.verbalise import Style, verbalise
 from medvlm.imaging.cohort import CohortEntry
 
 FAILURE = "the study could not be read"
@@ -47,6 +48,9 @@ class Mix:
         turns: most questions in one conversation.
         no_expert: share of questions that need no expert.
         failed: share of expert calls that fail.
+        wrong: share of `expert` conversations in which the expert says something made up; the answer taught is the
+            truth, with the doubt said (trust training). It is for models that can see.
+        style: how Findings are written in expert turns (`short`, `long`, `table`, `json`).
         validation: validation conversations of the kinds `expert` and `plain` each, a study.
         test_no_expert: test questions that need no expert, a study.
     """
@@ -57,6 +61,8 @@ class Mix:
     turns: int = 3
     no_expert: float = 0.25
     failed: float = 0.02
+    wrong: float = 0.0
+    style: Style = "short"
     validation: int = 2
     test_no_expert: int = 4
 
@@ -84,7 +90,9 @@ def build_conversations(
             conversations += author.test(number)
             continue
         train = study.entry.split == "train"
-        conversations += [author.with_expert(n) for n in range(mix.expert if train else mix.validation)]
+        for n in range(mix.expert if train else mix.validation):
+            wrong = train and mix.wrong > 0 and rng.random() < mix.wrong
+            conversations.append(author.with_expert(n, pool.draw(rng) if wrong else None))
         conversations += [author.plain(n) for n in range(mix.plain if train else mix.validation)]
         if train:
             conversations += [author.practice(n, pool.draw(rng)) for n in range(mix.practice)]
@@ -101,10 +109,11 @@ class _Author:
         self.asking = [family for family in questions.families if family.needs_expert]
         self.other = [family for family in questions.families if not family.needs_expert]
 
-    def with_expert(self, number: int) -> Conversation:
-        """Experts on offer, the picture shown, answers after the expert's Findings."""
-        agrees = self._agrees(self.study.shown)
-        return self._dialogue(f"expert-{number}", self.study.shown, agrees, (self.study.image,))
+    def with_expert(self, number: int, made_up: tuple[Finding, ...] | None = None) -> Conversation:
+        """Experts on offer, the picture shown; answers follow the expert, or the truth where it makes things up."""
+        shown = self.study.shown if made_up is None else made_up
+        truth = None if made_up is None else self.study.truth
+        return self._dialogue(f"expert-{number}", shown, self._agrees(shown), (self.study.image,), truth)
 
     def practice(self, number: int, shown: tuple[Finding, ...]) -> Conversation:
         """The same with made-up Findings and no picture."""
@@ -143,15 +152,21 @@ class _Author:
             trigger = Trigger(self.expert.card.trigger_name, family.argument)
             selected = self.expert.select(self.study.shown, family.argument)
             findings = tuple(finding.id for finding in selected)
-            turns += [Turn("assistant", format_trigger(trigger)), expert_turn(trigger, selected)]
+            turns += [Turn("assistant", format_trigger(trigger)), expert_turn(trigger, selected, self.mix.style)]
             symbols["trigger"] = format_trigger(trigger)
         turns.append(Turn("assistant", family.answer(self.study.shown).text))
         turns[:0] = system_turn([self.expert.card])
         return self._finish(family.name, turns, (self.study.image,), [family.name], findings, symbols)
 
     def _dialogue(
-        self, identity: str, shown: tuple[Finding, ...], agrees: bool, images: tuple[str, ...]
+        self,
+        identity: str,
+        shown: tuple[Finding, ...],
+        agrees: bool,
+        images: tuple[str, ...],
+        truth: tuple[Finding, ...] | None = None,
     ) -> Conversation:
+        """Questions about what an expert shows; where `truth` is given, it is what answers must say."""
         turns: list[Turn] = [*system_turn([self.expert.card])]
         failed: set[str] = set()
         ids: dict[str, None] = {}
@@ -173,12 +188,27 @@ class _Author:
                     turns.append(error_turn(trigger, FAILURE))
                 else:
                     ids |= dict.fromkeys(finding.id for finding in selected)
-                    turns.append(expert_turn(trigger, selected))
-            answer = family.answer(selected if family.quote else shown).text
-            answer = self.questions.failed if family.argument in failed else answer
-            turns.append(Turn("assistant", answer))
+                    turns.append(expert_turn(trigger, selected, self.mix.style))
+            turns.append(Turn("assistant", self._reply(family, family.argument in failed, shown, selected, truth)))
         symbols = {"kind": identity.partition("-")[0], "agrees": agrees}
         return self._finish(identity, turns, images, tasks, tuple(ids), symbols)
+
+    def _reply(
+        self,
+        family: Family,
+        failed: bool,
+        shown: tuple[Finding, ...],
+        selected: tuple[Finding, ...],
+        truth: tuple[Finding, ...] | None,
+    ) -> str:
+        """The answer to teach after an expert call."""
+        if failed:
+            return self.questions.failed
+        if family.quote:
+            return verbalise(selected, self.mix.style)
+        said = family.answer(shown)
+        true = said if truth is None else family.answer(truth)
+        return said.text if true.text == said.text else self.questions.disputed.format(answer=true.text)
 
     def _finish(
         self,

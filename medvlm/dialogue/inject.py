@@ -8,7 +8,7 @@ from medvlm.dialogue.conversation import Turn
 from medvlm.dialogue.trigger import Trigger, format_trigger, sanitize
 from medvlm.experts.card import ExpertCard
 from medvlm.findings.finding import Finding
-from medvlm.findings.verbalise import verbalise
+from medvlm.findings.verbalise import Style, verbalise
 
 CountTokens = Callable[[str], int]
 
@@ -52,24 +52,28 @@ def system_turn(cards: Sequence[ExpertCard], style: str = "short") -> tuple[Turn
 def expert_turn(
     trigger: Trigger,
     findings: Sequence[Finding],
+    style: Style = "short",
+    images: Sequence[str] = (),
     budget: int | None = None,
     count_tokens: CountTokens = count_words,
 ) -> Turn:
-    """What an expert says: its name, then its Findings in the short style.
+    """What an expert says: its name, then its Findings.
 
     Args:
         trigger: the call that is answered.
         findings: the Findings that the argument asks for.
+        style: `short` (fewest tokens), `long` (sentences, hedged by calibrated probability), `table` or `json`.
+        images: pictures of the findings, shown before the text.
         budget: most tokens; lines that do not fit are left out from the end and their number is said.
         count_tokens: counts tokens of the model that will read it.
     """
-    lines = [f"{trigger.name}:", *verbalise(findings, style="short").splitlines()]
+    lines = [f"{trigger.name}:", *verbalise(findings, style).splitlines()]
     kept = len(lines)
     text = "\n".join(lines)
     while budget is not None and kept > 1 and count_tokens(text) > budget:
         kept -= 1
         text = "\n".join([*lines[:kept], f"({len(lines) - kept} more lines)"])
-    return Turn("expert", text)
+    return Turn("expert", text, tuple(images))
 
 
 def error_turn(trigger: Trigger, reason: str) -> Turn:

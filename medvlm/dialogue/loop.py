@@ -6,17 +6,21 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from medvlm.dialogue.conversation import Conversation, Turn
 from medvlm.dialogue.inject import CountTokens, check_trigger, count_words, error_turn, expert_turn, system_turn
 from medvlm.dialogue.trigger import Trigger, parse_triggers, sanitize
+from medvlm.dialogue.views import save_overlay
 from medvlm.errors import MedVLMError
 from medvlm.experts.card import ExpertCard, ExpertResult
 from medvlm.findings.finding import Finding
+from medvlm.findings.verbalise import Style
 from medvlm.imaging.study import Study
 
 Generate = Callable[[Conversation], str]
@@ -51,18 +55,26 @@ class Desk:
     """Where triggers are answered: knows the experts, runs each at most once a study, remembers what they found."""
 
     def __init__(
-        self, experts: Sequence[ExpertLike], budget: int | None = None, count_tokens: CountTokens = count_words
+        self,
+        experts: Sequence[ExpertLike],
+        style: Style = "short",
+        pictures: Path | None = None,
+        budget: int | None = None,
+        count_tokens: CountTokens = count_words,
     ) -> None:
         """
         Args:
             experts: the experts that may be called.
+            style: how Findings are written (see `expert_turn`).
+            pictures: folder for overlay pictures of the main Finding, shown with the text; None: text only.
             budget: most tokens of one expert turn.
             count_tokens: counts tokens of the model that reads the turns.
         """
         self.experts = {expert.card.trigger_name: expert for expert in experts}
+        self.style, self.pictures = style, pictures
         self.budget, self.count_tokens = budget, count_tokens
         self.seconds = 0.0
-        self._known: dict[tuple[str, str], tuple[Finding, ...] | str] = {}
+        self._known: dict[tuple[str, str], ExpertResult | str] = {}
 
     @property
     def cards(self) -> list[ExpertCard]:
@@ -71,7 +83,7 @@ class Desk:
     def remember(self, expert: str, annotations: Mapping[str, Sequence[Finding]]) -> None:
         """Take over results of an earlier run (`medvlm annotate`): study key → all Findings of that expert."""
         for study, findings in annotations.items():
-            self._known[expert.upper(), study] = tuple(findings)
+            self._known[expert.upper(), study] = ExpertResult(expert, tuple(findings), series="")
 
     def reply(self, trigger: Trigger, study: str, load: LoadStudy | None) -> Reply:
         """Answer one trigger; whatever goes wrong becomes a turn that the model can read.
@@ -86,24 +98,42 @@ class Desk:
             return Reply(error_turn(trigger, problem))
         if (trigger.name, study) not in self._known:
             self._known[trigger.name, study] = self._run(trigger.name, load)
-        known = self._known[trigger.name, study]
-        if isinstance(known, str):
-            return Reply(error_turn(trigger, known))
-        findings = known if not trigger.argument else self.experts[trigger.name].select(known, trigger.argument)
-        return Reply(expert_turn(trigger, findings, self.budget, self.count_tokens), tuple(findings))
+        result = self._known[trigger.name, study]
+        if isinstance(result, str):
+            return Reply(error_turn(trigger, result))
+        findings = result.findings
+        if trigger.argument:
+            findings = tuple(self.experts[trigger.name].select(findings, trigger.argument))
+        images = self._picture(trigger, study, load, result, findings)
+        return Reply(expert_turn(trigger, findings, self.style, images, self.budget, self.count_tokens), findings)
 
-    def _run(self, name: str, load: LoadStudy | None) -> tuple[Finding, ...] | str:
-        """All Findings of one expert, or the reason why there are none."""
+    def _run(self, name: str, load: LoadStudy | None) -> ExpertResult | str:
+        """What one expert finds, or the reason why it finds nothing."""
         if load is None:
             return "the study is not at hand"
         start = time.perf_counter()
         try:
-            return self.experts[name].run(load()).findings
+            return self.experts[name].run(load())
         except MedVLMError as error:
             # The path in the sentence is for the user, not for the model.
             return sanitize(str(error).rpartition(": ")[2], limit=160).rstrip(".")
         finally:
             self.seconds += time.perf_counter() - start
+
+    def _picture(
+        self, trigger: Trigger, study: str, load: LoadStudy | None, result: ExpertResult, findings: Sequence[Finding]
+    ) -> tuple[str, ...]:
+        """The overlay of the first Finding that has a place and a mask, where pictures are wanted."""
+        if self.pictures is None or load is None or result.mask is None:
+            return ()
+        placed = (f for f in findings if f.presence != "absent" and f.evidence and f.evidence[0].slice is not None)
+        shown = next(placed, None)
+        if shown is None:
+            return ()
+        name = re.sub(r"[^\w.-]", "-", f"{trigger.name}-{study}-{shown.id}.png")
+        if not (self.pictures / name).is_file():
+            save_overlay(load(), result, shown, self.pictures / name)
+        return (str(self.pictures / name),)
 
 
 @dataclass

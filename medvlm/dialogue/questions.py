@@ -124,10 +124,18 @@ class Family:
 
 @dataclass(frozen=True)
 class Questions:
-    """All that one curriculum asks; `failed` is the answer after an expert call that gave nothing."""
+    """All that one curriculum asks.
+
+    Attributes:
+        expert: name of the expert that can answer.
+        failed: the answer after a call that gave nothing.
+        disputed: the answer where the expert contradicts the picture; `{answer}` stands for the true one.
+        families: what is asked.
+    """
 
     expert: str
     failed: str
+    disputed: str
     families: tuple[Family, ...]
 
     def family(self, name: str) -> Family:
@@ -158,7 +166,7 @@ def read_questions(name: str | Path) -> Questions:
         raise MedVLMError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
     try:
         families = tuple(_family(key, row, data["uncertain"]) for key, row in data["families"].items())
-        questions = Questions(str(data["expert"]), str(data["failed"]), families)
+        questions = Questions(str(data["expert"]), str(data["failed"]), str(data["disputed"]), families)
     except (KeyError, TypeError, ValueError, AttributeError, MedVLMError) as error:
         reason = f"the key {error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise MedVLMError(f"{path}: {reason}.") from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from medvlm.errors import MedVLMError
+from medvlm.experts.card import ExpertResult
+from medvlm.findings.finding import Finding
 from medvlm.imaging.cohort import Cohort, CohortEntry
 from medvlm.imaging.study import Series, Study
 
@@ -31,6 +33,31 @@ def save_overview(series: Series, target: Path) -> None:
 
     target.parent.mkdir(parents=True, exist_ok=True)
     overview(series).save(target)
+
+
+def save_overlay(study: Study, result: ExpertResult, finding: Finding, target: Path) -> None:
+    """Write the axial slice of one Finding with its structure drawn over it, and a legend.
+
+    Raises:
+        MedVLMError: the expert gave no mask or the Finding has no slice.
+    """
+    from medvlm.imaging.view import slice_view
+
+    evidence = finding.evidence[0] if finding.evidence else None
+    if result.mask is None or evidence is None or evidence.slice is None:
+        raise MedVLMError(f"{finding.id}: there is no mask or no slice to draw.")
+    series = study.find_series(result.series)
+    labels = {number: name for number, name in result.labels.items() if evidence.label in (None, number)}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    view = slice_view(
+        series.volume,
+        index=evidence.slice,
+        mask=result.mask,
+        labels=labels,
+        series=series.uid,
+        body_part=series.body_part,
+    )
+    view.save(target)
 
 
 def shown_series(study: Study) -> Series:
@@ -67,7 +94,9 @@ def render_cohort(cohort: Cohort, folder: Path, workers: int = 2, progress: bool
     return paths
 
 
-def _run(cohort: Cohort, entries: Sequence[CohortEntry], folder: Path, paths: dict[str, str], workers: int):  # type: ignore[no-untyped-def]
+def _run(
+    cohort: Cohort, entries: Sequence[CohortEntry], folder: Path, paths: dict[str, str], workers: int
+) -> Iterator[None]:
     sources = [cohort.root / entry.study for entry in entries]
     targets = [folder / paths[entry.id] for entry in entries]
     if workers <= 1:

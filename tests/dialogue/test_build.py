@@ -13,7 +13,7 @@ from medvlm.dialogue.score import Score
 from medvlm.dialogue.trigger import format_trigger, parse_triggers
 from tests.dialogue.sample import FakeExpert, nodule
 
-MIX = Mix(expert=30, plain=20, practice=120, failed=0.05)
+MIX = Mix(expert=30, plain=40, practice=120, failed=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +148,19 @@ def test_practice_draws_come_from_the_training_split_only(studies, chest):
     huge = replace(studies[5], shown=(nodule(1, 99.0),))
     conversations = build_conversations([*studies[:5], huge], chest, FakeExpert(), MIX, seed=0)
     assert not any("99 mm" in turn.text for c in conversations if c.split != "test" for turn in c.turns)
+
+
+def test_made_up_findings_beside_a_picture_teach_the_truth_with_the_doubt_said(studies, chest):
+    mix = Mix(expert=60, plain=0, practice=0, failed=0.0, wrong=0.5)
+    built = [c for c in build_conversations(studies, chest, FakeExpert(), mix, seed=1) if c.split == "train"]
+    texts = {text for c in built if c.patient == "patient-b" for text in replies(c)}
+    # b has no nodule; an expert that shows one is contradicted.
+    assert "The expert does not fit the picture. No nodule." in texts
+    assert any(not c.symbols["agrees"] for c in built if c.patient == "patient-b")
+
+
+def test_style_of_expert_turns_is_a_choice(studies, chest):
+    built = build_conversations(studies[:1], chest, FakeExpert(), Mix(expert=5, practice=0, failed=0.0, style="table"))
+    turns = [turn.text for c in built for turn in c.turns if turn.role == "expert"]
+    assert turns
+    assert all("| finding |" in text for text in turns)

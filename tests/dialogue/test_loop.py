@@ -1,12 +1,17 @@
 """The closed loop, with scripted models."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from medvlm.dialogue.conversation import Turn
 from medvlm.dialogue.loop import Case, Desk, ask, ask_many, open_conversation
-from medvlm.imaging.study import Study
+from medvlm.experts.card import ExpertResult
+from medvlm.findings.finding import Evidence
+from medvlm.imaging.study import Series, Study, Volume
 from tests.dialogue.sample import FakeExpert, nodule
 
 STUDY = Study("uid", "patient", (), Path("somewhere"))
@@ -127,3 +132,26 @@ def test_study_that_is_not_at_hand_is_an_error_turn(expert):
 def test_everything_is_all_findings(expert, argument):
     conversation = ask(STUDY, "Report.", model(f"<CHEST_CT({argument})>", "Done."), [expert])
     assert conversation.findings == ("nodule-1", "nodule-2", "pleural_effusion-0", "heart")
+
+
+def test_overlay_of_the_main_finding_comes_with_its_text(tmp_path, expert):
+    # A 20 mm cube of "lung nodule" in the middle of an 80 mm block of air, 2 mm voxels.
+    array = np.full((40, 40, 40), -800, dtype=np.int16)
+    mask = np.zeros(array.shape, dtype=np.uint8)
+    mask[15:25, 15:25, 15:25] = 7
+    volume = Volume(array, np.diag([2.0, 2.0, 2.0, 1.0]), unit="HU")
+    study = Study("uid", "patient", (Series("series", "CT", lambda: volume),), Path("somewhere"))
+    found = replace(nodule(1, 20.0), evidence=(Evidence("series", label=7, slice=20),))
+    expert.run = lambda study: ExpertResult("chest_ct", (found,), "series", mask, {7: "lung nodule", 6: "heart"})
+    desk = Desk([expert], pictures=tmp_path)
+    conversation = ask(study, "How large?", model("<CHEST_CT(nodules)>", "20 mm."), desk)
+    (path,) = conversation.turns[3].images
+    assert Path(path).parent == tmp_path
+    pixels = np.asarray(Image.open(path)).astype(int)
+    # The picture is grey but for the overlay and its legend.
+    assert (np.ptp(pixels, axis=2) > 30).sum() > 100
+
+
+def test_no_overlay_without_a_mask(tmp_path, expert):
+    conversation = ask(STUDY, "How large?", model("<CHEST_CT(nodules)>", "14 mm."), Desk([expert], pictures=tmp_path))
+    assert conversation.turns[3].images == ()

@@ -156,7 +156,7 @@ def test_unknown_score_is_refused():
 def test_broken_question_file_is_one_sentence(tmp_path, change, reason):
     path = tmp_path / "questions.yaml"
     family = '  a:\n    answers: {any: "A."}\n    train: ["What?"]\n    held_out: ["Which?"]\n'
-    path.write_text(f'expert: e\nfailed: "f"\nuncertain: "u"\nfamilies:\n{family}{change}')
+    path.write_text(f'expert: e\nfailed: "f"\nuncertain: "u"\ndisputed: "d"\nfamilies:\n{family}{change}')
     with pytest.raises(MedVLMError, match=reason):
         read_questions(path)
 
@@ -164,6 +164,6 @@ def test_broken_question_file_is_one_sentence(tmp_path, change, reason):
 def test_phrasing_in_both_splits_is_refused(tmp_path):
     path = tmp_path / "questions.yaml"
     family = '  a:\n    answers: {any: "A."}\n    train: ["What[ now|]?"]\n    held_out: ["What now?"]\n'
-    path.write_text(f'expert: e\nfailed: "f"\nuncertain: "u"\nfamilies:\n{family}')
+    path.write_text(f'expert: e\nfailed: "f"\nuncertain: "u"\ndisputed: "d"\nfamilies:\n{family}')
     with pytest.raises(MedVLMError, match=re.escape("is in a (train) and in a (held_out)")):
         read_questions(path)
