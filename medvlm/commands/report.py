@@ -60,11 +60,11 @@ def print_summary(console: Console, report: Report, out: Path) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold cyan", no_wrap=True)
     table.add_column(overflow="fold")
+    table.add_column(style="dim", no_wrap=True)
     impression = report.section("impression")
     for number, sentence in enumerate(impression.sentences if impression else (), start=1):
-        line = Text(sentence.text if report.abstained else f"{number}. {sentence.text}")
-        line.append(cite(report, sentence), style="dim")
-        table.add_row("IMPRESSION" if number == 1 else "", line)
+        line = sentence.text if report.abstained else f"{number}. {sentence.text}"
+        table.add_row("IMPRESSION" if number == 1 else "", Text(line), Text(cite(report, sentence)))
     if report.abstained:
         for expert in report.experts:
             table.add_row("EXPERT", Text(f"{expert.name}: {expert.reason}"))

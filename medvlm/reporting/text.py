@@ -20,7 +20,7 @@ def render_text(report: Report) -> str:
         lines += ["", section.title.upper()]
         for number, sentence in enumerate(section.sentences, start=1):
             lead = f"{number}. " if key == "impression" and not report.abstained else ""
-            lines += _wrap(f"{lead}{sentence.text}{cite(report, sentence)}", " " * len(lead))
+            lines += _wrap(f"{lead}{sentence.text}   {cite(report, sentence)}".rstrip(), " " * len(lead))
     lines += ["", "DOUBTS"]
     for doubt in report.doubts:
         lines += _wrap(f"- {doubt.kind}: {doubt.text}", "  ")
@@ -46,7 +46,7 @@ def render_text(report: Report) -> str:
 
 
 def cite(report: Report, sentence: Sentence) -> str:
-    """The support of a sentence: ` [chest_ct, p 0.94, slice 88]`; of the first Finding where there are several."""
+    """The support of a sentence: `[chest_ct, p 0.94, slice 88]`; of the first Finding where there are several."""
     if not sentence.findings:
         return ""
     finding = report.finding(sentence.findings[0])
@@ -55,7 +55,7 @@ def cite(report: Report, sentence: Sentence) -> str:
         parts.append(f"p {finding.probability:.2f}")
     if finding.evidence and finding.evidence[0].slice is not None and finding.presence != "absent":
         parts.append(f"slice {finding.evidence[0].slice}")
-    return f"   [{', '.join(parts)}]"
+    return f"[{', '.join(parts)}]"
 
 
 def _measurements(report: Report) -> list[str]:
