@@ -169,6 +169,7 @@ class _Author:
         """Questions about what an expert shows; where `truth` is given, it is what answers must say."""
         turns: list[Turn] = [*system_turn([self.expert.card])]
         failed: set[str] = set()
+        called: set[str] = set()
         ids: dict[str, None] = {}
         tasks = []
         for _ in range(self._length()):
@@ -180,7 +181,9 @@ class _Author:
                 continue
             selected = self.expert.select(shown, family.argument)
             # What has been shown, by whatever call, is not asked for again.
-            if family.argument not in failed and not all(finding.id in ids for finding in selected):
+            shown_already = bool(selected) and all(finding.id in ids for finding in selected)
+            if family.argument not in called and not shown_already:
+                called.add(family.argument)
                 trigger = Trigger(self.expert.card.trigger_name, family.argument)
                 turns.append(Turn("assistant", format_trigger(trigger)))
                 if self.rng.random() < self.mix.failed:

@@ -43,7 +43,9 @@ class Sentence:
     none: str
 
     def write(self, findings: Sequence[Finding]) -> list[str]:
-        """The sentences for these Findings."""
+        """The sentences for these Findings; none where they do not speak of the concept."""
+        if not any(finding.concept == code(self.concept) for finding in findings):
+            return []
         return [self._one(describe(finding)) for finding in of_concept(findings, self.concept)] or [self.none]
 
     def _one(self, words: Mapping[str, str]) -> str:
@@ -107,12 +109,15 @@ class Family:
         if self.quote:
             return Answer(verbalise(findings, style="short"), None)
         if self.sentences:
-            return Answer(" ".join(line for sentence in self.sentences for line in sentence.write(findings)), None)
+            lines = [line for sentence in self.sentences for line in sentence.write(findings)]
+            return Answer(" ".join(lines) or self.uncertain, None)
         if not self.concept:
             return Answer(self.answers["any"], None)
         value = read_value(findings, self.concept, self.what)
         if value is None:
-            return Answer(self.uncertain if of_concept(findings, self.concept) else self.nothing, None)
+            absent = not of_concept(findings, self.concept)
+            spoken_of = any(finding.concept == code(self.concept) for finding in findings)
+            return Answer(self.nothing if absent and spoken_of and self.nothing else self.uncertain, None)
         template = self.answers.get(value.words, self.answers.get("any", ""))
         words = describe(value.finding) if value.finding else {}
         try:

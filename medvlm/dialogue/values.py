@@ -37,8 +37,12 @@ def _size(finding: Finding) -> tuple[float, float]:
 def read_value(findings: Sequence[Finding], concept: str, what: str) -> Value | None:
     """One value of one concept, of its largest Finding where there are several; None where there is none to give.
 
-    A measurement may also come from an absent Finding: a heart that is not enlarged has its ratio.
+    Nothing is concluded from silence: a concept that no Finding speaks of, not even an absent one, has no value. A
+    measurement may also come from an absent Finding: a heart that is not enlarged has its ratio.
     """
+    same = [finding for finding in findings if finding.concept == code(concept)]
+    if not same:
+        return None
     present = of_concept(findings, concept)
     match what:
         case "present":
@@ -53,7 +57,6 @@ def read_value(findings: Sequence[Finding], concept: str, what: str) -> Value | 
             return _text(place_text(present[0]) if present and present[0].site else "", present)
         case "grade":
             return _text(present[0].grade or "" if present else "", present)
-    same = [finding for finding in findings if finding.concept == code(concept)]
     for finding in present or same:
         for measurement in finding.measurements:
             if measurement.code == code(what):

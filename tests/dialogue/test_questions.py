@@ -74,6 +74,12 @@ def test_every_answer_scores_as_right_for_its_own_value(chest):
             [nodule(1, 14.2), effusion("left", 80.0), heart(0.44)],
             "Solid nodule, right upper lobe, 14 mm. Left pleural effusion, 80 mL. The heart is not enlarged.",
         ),
+        # Nothing is concluded from silence.
+        ("nodule_present", [heart(0.44)], "That is uncertain."),
+        ("nodule_size", [heart(0.44)], "That is uncertain."),
+        ("heart_enlarged", [nodule(1, 9.0)], "That is uncertain."),
+        ("report", [absent("lung_nodule")], "No nodule."),
+        ("report", [], "That is uncertain."),
         (
             "report",
             [absent("lung_nodule"), absent("pleural_effusion"), heart(0.56)],
