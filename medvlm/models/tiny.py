@@ -51,7 +51,7 @@ class TinyConfig:
         image_size: pixels a side of the square the image is resized to.
         patch_size: pixels a side of one patch; `(image_size / patch_size)²` image tokens.
         vision_width, vision_layers, vision_heads: the SigLIP tower.
-        width, layers, heads, key_value_heads, mlp: the language model.
+        width, layers, heads, mlp: the language model.
         vocabulary: most tokens of the byte-level BPE.
         context: longest sequence in tokens.
         initializer_range: standard deviation of the first weights.
@@ -66,7 +66,6 @@ class TinyConfig:
     width: int = 192
     layers: int = 4
     heads: int = 6
-    key_value_heads: int = 6
     mlp: int = 512
     vocabulary: int = 1024
     context: int = 2048
@@ -171,7 +170,7 @@ def build_tiny_model(config: TinyConfig, processor: LlavaProcessor) -> LlavaForC
         intermediate_size=config.mlp,
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
-        num_key_value_heads=config.key_value_heads,
+        num_key_value_heads=config.heads,
         head_dim=config.width // config.heads,
         max_position_embeddings=config.context,
         initializer_range=config.initializer_range,
