@@ -17,6 +17,7 @@ from medvlm.errors import MedVLMError
 from medvlm.imaging.dicom_fields import Fields
 from medvlm.imaging.dicom_layout import PixelLayout, read_layout
 from medvlm.imaging.text import clean_text
+from medvlm.imaging.windows import Shape, Table, Window
 
 # Values that tell apart stacks which share one SeriesInstanceUID (PS3.3 C.7.6.16 and C.8), and the functional group
 # that holds each in a multi-frame image.
@@ -78,8 +79,7 @@ class Header:
     description: str
     body_part: str
     tags: Mapping[str, str]
-    windows: tuple[tuple[float, float], ...]
-    window_function: str
+    windows: tuple[Window | Table, ...]
     frames: tuple[Frame, ...]
     problem: str = ""
 
@@ -142,7 +142,6 @@ def _header(path: Path, dataset: Dataset, end: int, known: dict[str, Header]) ->
         body_part=clean_text(fields.text("BodyPartExamined"), 32).lower() if first is None else first.body_part,
         tags=_shown(fields) if first is None else first.tags,
         windows=_windows(fields) if first is None else first.windows,
-        window_function=fields.word("VOILUTFunction") if first is None else first.window_function,
         frames=() if problem else _frames(fields, layout, spacing),
         problem=problem,
     )
@@ -158,10 +157,22 @@ def _shown(fields: Fields) -> dict[str, str]:
     return {name: text for name in SHOWN_TAGS if (text := clean_text(fields.text(name)))}
 
 
-def _windows(fields: Fields) -> tuple[tuple[float, float], ...]:
-    """Centre and width of each window that the file proposes."""
+_SHAPES: dict[str, Shape] = {"SIGMOID": "sigmoid", "LINEAR_EXACT": "linear"}
+
+
+def _windows(fields: Fields) -> tuple[Window | Table, ...]:
+    """The VOI tables and windows that the file proposes; tables come first (PS3.3 C.11.2.1)."""
+    found: list[Window | Table] = []
+    for item in fields.items("VOILUTSequence"):
+        descriptor, data = item.numbers("LUTDescriptor"), item.numbers("LUTData")
+        if len(descriptor) == 3 and len(data) > 1 and max(data) > 0:
+            first = descriptor[1] - 65536 if descriptor[1] >= 32768 and min(data) >= 0 else descriptor[1]
+            grey = np.floor(np.array(data) * (255 / (2 ** descriptor[2] - 1)) + 0.5).clip(0, 255).astype(np.uint8)
+            found.append(Table(clean_text(item.text("LUTExplanation"), 24) or "table", first, grey))
+    shape = _SHAPES.get(fields.word("VOILUTFunction"), "dicom linear")
     pairs = zip(fields.numbers("WindowCenter"), fields.numbers("WindowWidth"), strict=False)
-    return tuple((centre, width) for centre, width in pairs if width > 0)
+    found += [Window("of the file", centre, width, shape) for centre, width in pairs if width > 0]
+    return tuple(found)
 
 
 def _padding(fields: Fields, layout: PixelLayout) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,20 +114,18 @@ def _image_series(uid: str, header: Header) -> Series:
     if len(frames) > 1:
         notes.append(f"{len(frames)} frames are moments or views, not slices.")
 
+    # MONOCHROME1 shows low values bright: mirrored within what its bits can hold, higher means brighter everywhere.
+    inverted = frames[0].layout.photometric == "MONOCHROME1"
+    total = sum(frames[0].layout.limits) * frames[0].slope + 2 * frames[0].intercept
+
     def load() -> Volume:
         voxels = read_voxels(frames, header.modality, header.padding)
-        if frames[0].layout.photometric == "MONOCHROME1":
-            voxels = _inverted(voxels, header)
+        if inverted:
+            voxels = (total - voxels.astype(np.float32)).astype(voxels.dtype)
         return Volume(voxels, affine, "1", calibrated, oriented)
 
-    return _make_series(uid, header, load, [header.path], notes)
-
-
-def _inverted(voxels: np.ndarray, header: Header) -> np.ndarray:
-    """MONOCHROME1 shows low values bright; mirror the possible range so that higher means brighter everywhere."""
-    layout, frame = header.frames[0].layout, header.frames[0]
-    mirror = sum(layout.limits) * frame.slope + 2 * frame.intercept
-    return (mirror - voxels.astype(np.float32)).astype(voxels.dtype)
+    series = _make_series(uid, header, load, [header.path], notes)
+    return replace(series, windows=tuple(one.mirrored(total) for one in header.windows)) if inverted else series
 
 
 def _flat_affine(header: Header) -> tuple[np.ndarray, bool]:
@@ -159,4 +158,5 @@ def _make_series(uid: str, header: Header, load: object, files: Sequence[Path], 
         tags=tags,
         files=tuple(dict.fromkeys(files)),
         notes=tuple(notes),
+        windows=header.windows,
     )

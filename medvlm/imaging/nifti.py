@@ -119,10 +119,12 @@ def _open(path: Path) -> _File:
     try:
         header = kind.from_fileobj(io.BytesIO(start[:size]), check=False)
         shape = header.get_data_shape()
-        header.get_data_dtype()
+        stored = header.get_data_dtype()
         offset = int(header["vox_offset"]) if holder == path else 0
     except Exception as error:  # nibabel meets absurd values in a broken header in many ways
         raise MedVLMError(f"{holder}: a broken NIfTI header ({clean_text(error, 100)}).") from None
+    if stored.kind not in "iufc" and not (stored.names and len(stored.names) >= 3):
+        raise MedVLMError(f"{holder}: voxels of type {clean_text(stored, 24)} are not numbers or colours.")
     if not 1 <= len(shape) <= 7 or min(shape) < 1 or offset < 0:
         raise MedVLMError(f"{holder}: a broken NIfTI header (shape {shape}, data at byte {offset}).")
     return _File(header, path, max(offset, size) if holder == path else offset)

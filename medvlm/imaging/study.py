@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from medvlm.errors import MedVLMError
+from medvlm.imaging.windows import Table, Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,7 @@ class Series:
         tags: a few cleaned header values worth showing (kernel, manufacturer, ...).
         files: the files the voxels come from.
         notes: what a reader had to decide or repair, one sentence each; shown to the user.
+        windows: grey-level windows and tables that the file proposes, in its order.
     """
 
     uid: str
@@ -96,6 +98,7 @@ class Series:
     tags: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+    windows: tuple[Window | Table, ...] = ()
 
     @cached_property
     def volume(self) -> Volume:

@@ -13,7 +13,7 @@ from scipy import ndimage
 from medvlm.imaging import draw
 from medvlm.imaging.planes import AXES, SIDES, FittedSlice, Panel, Plane, Slice, as_stored, cut, fit, flat
 from medvlm.imaging.study import Series, Volume
-from medvlm.imaging.windows import Window, default_window
+from medvlm.imaging.windows import Table, Window, default_window, series_window
 from medvlm.storage import atomic_path
 
 # Where the three axial slices of an overview lie: fractions of the extent of the lungs (or body), from below.
@@ -63,7 +63,7 @@ def overview(series: Series, size: int = 224) -> View:
     frame, letterboxed. Proportions are those in millimetres.
     """
     volume = series.volume
-    window = default_window(volume, series.body_part)
+    window = series_window(series)
     timed = volume.array.shape[2] > 1 and not volume.calibrated and not volume.oriented
     if timed or 1 in volume.array.shape[:3]:
         picture = _single(volume)
@@ -102,7 +102,7 @@ def slice_view(
     volume: Volume,
     plane: Plane = "axial",
     index: int = 0,
-    window: Window | None = None,
+    window: Window | Table | None = None,
     mask: np.ndarray | None = None,
     labels: Mapping[int, str] | None = None,
     size: int = 512,
@@ -165,7 +165,7 @@ def _single(volume: Volume) -> Slice:
     return as_stored(volume, volume.array.shape[2] // 2)
 
 
-def _grey(values: np.ndarray, window: Window) -> np.ndarray:
+def _grey(values: np.ndarray, window: Window | Table) -> np.ndarray:
     """Values → uint8; colour stays as it is (16-bit colour does not occur)."""
     return values if values.ndim == 3 and values.dtype == np.uint8 else window.apply(values)
 
@@ -207,6 +207,6 @@ def _extent(canonical: Volume) -> tuple[float, float]:
     return float(used[0] * steps[2]), float(min(used[-1] * steps[2], shape[2] - 1))
 
 
-def _caption(series: Series, what: str, window: Window) -> str:
+def _caption(series: Series, what: str, window: Window | Table) -> str:
     shown = " ".join(word for word in (series.modality, series.body_part) if word)
     return f"{shown or 'image'}: {what}, window {window.name}"
