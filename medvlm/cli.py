@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "experts": ("medvlm.commands.experts", "list, show and train experts"),
     "annotate": ("medvlm.commands.annotate", "run experts over a cohort and write their findings"),
     "data": ("medvlm.commands.data", "build conversations and prepare public data sets"),
+    "pathway": ("medvlm.commands.pathway", "lint, simulate, score and show clinical pathways"),
     "fit": ("medvlm.training.cli", "fine-tune a vision-language model (LightningCLI)"),
     "validate": ("medvlm.training.cli", "validation loss of a model (LightningCLI)"),
     "test": ("medvlm.training.cli", "score a model on held-out questions (LightningCLI)"),

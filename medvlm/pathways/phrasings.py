@@ -106,7 +106,10 @@ def _sentences(frames: Iterable[str], slot: Slot, words: list[str], subjects: tu
 def _fill(frame: str, slot: Slot, value: str, subject: str = "") -> str:
     variable = slot.variable
     subject = subject or variable.subject
-    with_article = f"{variable.article} {subject}" if variable.article else subject
+    article = variable.article
+    if article in ("a", "an"):
+        article = "an" if subject[:1].lower() in "aeiou" else "a"
+    with_article = f"{article} {subject}" if article else subject
     verb = "are" if variable.plural else "is"
     sentence = frame.format(
         x=subject,
