@@ -58,19 +58,19 @@ def print_summary(console: Console, report: Report, out: Path) -> None:
     console.print(Text(" · ".join(head), style="bold"))
 
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_column(style="dim", no_wrap=True)
+    for style, no_wrap in (("bold cyan", True), ("", False), ("dim", True)):
+        table.add_column(style=style, no_wrap=no_wrap, overflow="fold")
     impression = report.section("impression")
     for number, sentence in enumerate(impression.sentences if impression else (), start=1):
         line = sentence.text if report.abstained else f"{number}. {sentence.text}"
         table.add_row("IMPRESSION" if number == 1 else "", Text(line), Text(cite(report, sentence)))
-    if report.abstained:
-        for expert in report.experts:
-            table.add_row("EXPERT", Text(f"{expert.name}: {expert.reason}"))
-    for doubt in [doubt for doubt in report.doubts if doubt.kind != "abstained"]:
-        table.add_row(Text("DOUBT", style="bold yellow"), Text(f"{doubt.kind}: {doubt.text}"))
     console.print(table)
+    notes = Table.grid(padding=(0, 2))
+    notes.add_column(style="bold yellow", min_width=len("IMPRESSION"))
+    notes.add_column(overflow="fold")
+    for doubt in report.doubts:
+        notes.add_row("WHY" if doubt.kind == "abstained" else "DOUBT", Text(doubt.text))
+    console.print(notes)
     console.print(Text("wrote ") + Text(str(out / "report.html"), style="bold") + Text("  .txt  .json  key/"))
     console.print(Text(report.disclaimer, style="bold black on yellow"))
 

@@ -97,10 +97,9 @@ def _acquisition(series: Series) -> str:
 def compose_doubts(findings: Sequence[Finding], draft: Draft) -> tuple[Doubt, ...]:
     """What the model got wrong or left out, and what the experts are not sure of."""
     doubts = [Doubt("removed", f"“{text}” - {reason}.") for text, reason in draft.removed]
-    doubts += [
-        Doubt("omitted", "The model left this finding out; its sentence comes from the measurement.", (identifier,))
-        for identifier in draft.omitted
-    ]
+    if draft.omitted:
+        text = "The model left out what was measured; these sentences come from the measurements"
+        doubts.append(Doubt("omitted", f"{text}: {', '.join(draft.omitted)}.", draft.omitted))
     for finding in findings:
         if finding.presence == "uncertain":
             sure = "" if finding.probability is None else f" (probability {finding.probability:.2f})"
