@@ -40,7 +40,8 @@ def check_volume(bundle: Bundle, volume: Volume) -> Applicability:
     slices = volume.array.shape[int(np.argmax(volume.spacing))]
     if min(slices, *volume.array.shape) < limits.min_slices:
         fewest = min(slices, *volume.array.shape)
-        return Applicability(False, f"{fewest} slices, at least {limits.min_slices} are needed")
+        found = "1 slice" if fewest == 1 else f"{fewest} slices"
+        return Applicability(False, f"{found}, at least {limits.min_slices} are needed")
     coarsest = float(volume.spacing.max())
     if limits.max_spacing is not None and coarsest > limits.max_spacing:
         return Applicability(False, f"voxels of {coarsest:.1f} mm, at most {limits.max_spacing:g} mm can be read")
