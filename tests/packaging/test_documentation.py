@@ -61,7 +61,7 @@ def test_every_command_is_documented():
 
 @pytest.mark.slow
 def test_site_builds_strictly(tmp_path):
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     pages = "\n".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html"))
