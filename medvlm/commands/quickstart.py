@@ -113,8 +113,8 @@ def train_model(console: Console, out: Path, config: str, epochs: int | None, se
         return
     path = find_content("configs", config)
     argv = ["fit", "--config", str(path), "--seed_everything", str(seed), f"--trainer.default_root_dir={out / 'fit'}"]
-    argv += [f"--data.train=[{out / 'data' / 'train.jsonl'}]"]
-    argv += [f"--data.validation=[{out / 'data' / 'validation.jsonl'}]"]
+    argv += [f"--data.train=[{out / 'conversations' / 'train.jsonl'}]"]
+    argv += [f"--data.validation=[{out / 'conversations' / 'validation.jsonl'}]"]
     if epochs is not None:
         argv.append(f"--trainer.max_epochs={epochs}")
     console.print(f"[bold]{'stage 4':<15}[/bold]  medvlm fit --config {config}")
