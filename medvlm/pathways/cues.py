@@ -12,8 +12,8 @@ from typing import Final
 NEGATION: Final = """
 no | without | w/o | never | neither | nor | none of | lack of | lacks | lacking | free of | free from | clear of
 negative for | absence of | devoid of | fails to show | fail to show | fails to demonstrate | failed to show | failed to demonstrate
-fails to reveal | failed to reveal | failing to show | denies | deny | excludes | exclude | excluding | ruling out
-rules out | rule out the diagnosis of | argues against | argue against | speaks against | speak against | against | inconsistent with
+fails to reveal | failed to reveal | failing to show | denies | deny | excluding
+nothing | no need for | no need of | argues against | argue against | speaks against | speak against | against | inconsistent with
 incompatible with | no evidence of | no evidence for | no sign of | no signs of | no evidence to suggest
 nothing to suggest | nothing to indicate | nothing suggestive of | no indication of | no suggestion of | no suspicion of | no features of
 no feature of | no criteria for | nothing suggesting | no trace of | no hint of | no definite | zero | non | nothing like
@@ -26,7 +26,7 @@ i rejected | we rejected | i reject | we reject | dismissed | dismiss | discard 
 
 # `not` and its kin: forward to a mention in the same segment, otherwise back to the one before.
 NOT: Final = """
-not | isnt | arent | wasnt | werent | doesnt | dont | didnt | cannot | cant | couldnt | wouldnt | hasnt | havent | wont
+not | isnt | arent | wasnt | werent | doesnt | dont | didnt | not yet | cannot | cant | couldnt | wouldnt | hasnt | havent | wont
 can not | no longer | fails to | failed to | aint | shouldnt
 """
 
@@ -37,7 +37,7 @@ is ruled out | was ruled out | are ruled out | been ruled out | can be ruled out
 can be safely excluded | may be excluded | can be rejected | can be dismissed
 unlikely | improbable | less likely | least likely | doubtful | is missing | are missing | missing | lacking here | has resolved
 have resolved | resolved | has disappeared | have disappeared | disappeared | has gone | is gone | are gone | gone | is negative | are negative
-negative | nil | is out of the question | out of the question | is wrong | was wrong | is incorrect | does not fit
+negative | nil | none | has regressed | have regressed | has cleared | have cleared | is out of the question | out of the question | is wrong | was wrong | is incorrect | does not fit
 do not fit | is not the case | is not supported | would be wrong | would be incorrect | is rejected | was rejected
 rejected | is a mistake | is not true | is untrue | is false | were not found | is implausible | was dismissed | were dismissed
 ruled out completely | never seen | is not met | are not met
@@ -96,30 +96,40 @@ is not possible | not possible | too poor to | meaningless
 ASIDE: Final = """
 history of | previous | previously | prior | formerly | past | old history of | known history of | family history of | risk of | risk for
 if | unless | in case of | were it | had it been | would suggest | would be expected in | would indicate | would mean | would be | would have been
-would require | to rule out | rule out | r/o | evaluate for | evaluation for | assess for | screening for | query | indication | rather than | instead of
+would require | to rule out | rule out | exclude | no new | no further | no additional | no other | r/o | evaluate for | evaluation for | assess for | screening for | query | indication | rather than | instead of
 as opposed to | as compared with | in contrast to | in contrast with | contrasted with | unlike | than | compared with | compared to | in comparison with | in comparison to
 differs from | different from | distinct from | as distinct from | distinguish from | distinguished from | distinguishable from
-differentiated from | differentiate from | distinguishing it from | separate from | not to be confused with | confused with | similar to | resembles | resembling | reminiscent of | in place of | versus | vs
+differentiated from | differentiate from | distinguishing it from | separate from | not to be confused with | confused with | similar to | resembles | resembling | reminiscent of | in place of | 
 other than | apart from | except for | except | in the absence of | in the presence of | progression to | progress to | developing | development of
 to exclude | treated for | clinician believes | clinician suspects | clinician thinks | clinician suggests | clinician suggested | clinician claims
 you said | you say | you suggested | you suggest | you believe | you think | you proposed | you claim | your suggestion | your claim | your proposal | your hint
-was suggested | was proposed | has been suggested | suggested diagnosis | according to the referral | according to the referring | according to the letter
+suggested diagnosis | according to the referral | according to the referring | according to the letter
 according to the clinician | according to the previous reader | referral letter says | referral letter mentions | referral says | referring doctor | referring physician | referring clinician
 colleague noted | colleague says | colleague said | colleague called it | colleague believes | colleague suggested | hint says | hint of the | the hint | despite the hint
 contrary to | despite the suggestion of | despite the claim of | the claim of | the claim that | the suggestion of | the suggestion that | the hypothesis of
 the question of | the question was | asked about | asked whether | i was told | we were told | i was asked
 the options are | options are | options were | options include | alternatives are | the choices are | choose between | choose from | choosing between | choices
-typical of | typically | usually | in general | by definition | textbook | last year | at baseline it was | before treatment
-it used to be | used to be | used to | initially | originally | on the previous | on the prior | at the last visit | in the past | earlier
+typical of | typically | usually | in general | by definition | textbook | at baseline it was | before treatment
+it used to be | used to be | used to | initially | originally | 
 criteria for | threshold for | definition of | the criterion for | requires | would need | defined as | defined by | when there is
 """
+
+# The same, about the mention before it.
+BACK_ASIDE: Final = """
+last year | years ago | months ago | weeks ago | a year ago | in the past | at the last visit | on the previous | on the prior | earlier
+was suggested | was proposed | has been suggested | have been suggested | was considered | were considered | was discussed | was suspected before
+was the hypothesis | was the suggestion | was mentioned | was claimed | is what you said | is what the clinician said | was the referral diagnosis
+"""
+
+# Two mentions of which one is meant.
+EITHER: Final = "versus | vs"
 
 # Words that look like a cue and are none.
 PSEUDO: Final = """
 no doubt | without doubt | without a doubt | without any doubt | no question | without question | no change | not only | not just | not merely
 not unlike | not uncommon | not uncommonly | no increase | no decrease | no difference | not limited | no need | no wonder | cannot but
 not unlikely | not improbable | could be made out | can be made out | could be discerned | could be recognized | could be observed | could be appreciated | could be visualized | could be noted | could be identified | could be seen | could be demonstrated | could be detected | could be found | could be shown
-could be confirmed | no hesitation | without hesitation | no less | not surprisingly | no other | no further | no additional | no new | no significant change | without change
+could be confirmed | no hesitation | without hesitation | no less | not surprisingly | no significant change | without change
 not exclusively | cannot deny | cannot be denied | undeniable | undeniably | no denying | cannot be missed | cannot miss | cannot overlook
 cannot be overlooked | not to be missed | not to be overlooked | not a single doubt | no room for doubt | beyond doubt | beyond question | with certainty
 non contrast | no matter | not to mention | not far from | by definition this is | meets the definition of | meet the definition of | satisfies the definition of
@@ -136,7 +146,7 @@ YES: Final = """
 yes | affirmative | indeed | certainly | definitely | absolutely | of course | agreed | i agree | i do agree | we agree | correct | that is correct | that is right | exactly
 sure | surely | undoubtedly | i can confirm this | i can confirm that | i confirm this | i confirm | confirmed | i share this view | i share it | i would sign that | that is true | true
 quite right | quite so | precisely | it does | it is | there is | there are | i do | yes indeed | without question yes | i would agree | i concur | positive | thats right | thats correct
-i see it | i see some | i do see it | i share that view | i would confirm this
+i see it | i see them | i can see it | i can see them | they are there | i see some | i do see it | i share that view | i would confirm this
 """
 NO: Final = """
 no | not really | not at all | certainly not | definitely not | absolutely not | of course not | i disagree | i do not agree | i dont agree | we disagree | incorrect | that is incorrect
@@ -156,7 +166,7 @@ present | seen | visible | detected | identified | found | evident | apparent | 
 # Words after which earlier cues no longer reach.
 TURN: Final = """
 but | however | although | though | whereas | while | yet | instead | nevertheless | nonetheless | because | since | so | therefore | hence | thus | whilst | still
-; | : | rather | on the contrary | i would say | it is rather | actually | in fact | in reality | in truth | instead it is | i see | i find
+rather | on the contrary | i would say | it is rather | actually | in fact | in reality | in truth | instead it is | i see | i find
 which means | meaning that | leaving | this makes it | making it | here it is | now it is | now | currently | today | but rather | and yet | even though | only
 """
 

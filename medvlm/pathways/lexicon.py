@@ -19,6 +19,8 @@ _CUES: Mapping[str, str] = {
     "generic": cues.GENERIC,
     "turn": cues.TURN,
     "aside": cues.ASIDE,
+    "back_aside": cues.BACK_ASIDE,
+    "either": cues.EITHER,
     "doubt": cues.DOUBT,
     "back_doubt": cues.BACK_DOUBT,
     "negation": cues.NEGATION,
@@ -29,12 +31,16 @@ _CUES: Mapping[str, str] = {
 }
 
 
-def add_phrase(trie: Trie, phrase: str, payload: Payload, keep: bool = False) -> None:
-    """Put a phrase into a trie; with `keep`, an entry that is there stays."""
+def add_phrase(trie: Trie, phrase: str, payload: Payload) -> None:
+    """Put a phrase into a trie."""
+    _add(trie, phrase_tokens(phrase), payload)
+
+
+def _add(trie: Trie, words: tuple[str, ...], payload: Payload) -> None:
     node = trie
-    for word in phrase_tokens(phrase):
+    for word in words:
         node = node.setdefault(word, {})
-    if node is not trie and not (keep and _END in node):
+    if node is not trie:
         node[_END] = payload
 
 
@@ -106,5 +112,7 @@ def variable_trie(variable: Variable, entity: Entity | None) -> Trie:
             for phrase in phrases:
                 add_phrase(trie, phrase, ("member", member))
     for phrase, payload in value_phrases(variable):
-        add_phrase(trie, phrase, payload)
+        words = phrase_tokens(phrase)
+        # A leading article is no part of the phrase: `a ground-glass nodule with ...` must not stop at `nodule`.
+        _add(trie, words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words, payload)
     return trie

@@ -8,7 +8,7 @@ clause. No regular expression with a variable length is involved, so hostile tex
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from medvlm.pathways.cues import PREDICATE
@@ -20,6 +20,7 @@ _LIST_WORDS = frozenset(("or", "nor", "and", "/"))
 _PRONOUNS = frozenset(
     "there it i the this that we these those a in on here he she you what which all thats its with".split()
 )
+_MARKS = frozenset(",()[];:") | _LIST_WORDS | PREDICATE
 # A mention kind is `value`, `word`, `number`, or weak: `generic` (present, seen).
 MENTION_KINDS = ("value", "word", "number")
 NumberReader = Callable[[Tokens, int], "tuple[Any, int] | None"]
@@ -44,6 +45,7 @@ class Reading1:
 
     mentions: list[Mention]
     bare: list[tuple[bool, int, int]]
+    self_asked: set[Any] = field(default_factory=set)
     doubt: tuple[int, int] | None = None
     not_assessable: tuple[int, int] | None = None
 
@@ -95,15 +97,16 @@ def _sentence(
     question: bool,
     found: Reading1,
 ) -> None:
-    if question and not as_statement and end - start > 2:
-        # A question inside an answer asserts nothing; `AML?` alone is a doubtful mention.
-        return
     if not question or not as_statement:
         start = _bare(tokens, start, end, trie, found)
     events = _events(tokens, start, end, trie, number)
     judge = _Judge(tokens, events, own, as_statement, exclusive, found)
     judge.run()
     if question and not as_statement:
+        # A question inside an answer asserts nothing (`AML?` is a doubtful mention), but a following no answers it.
+        found.self_asked |= {mention.symbol for mention in judge.mentions if mention.kind != "generic"}
+        if end - start > 3:
+            return
         for mention in judge.mentions:
             mention.stance = "doubted"
     found.mentions += judge.mentions
@@ -136,6 +139,9 @@ def _events(tokens: Tokens, start: int, end: int, trie: Trie, number: NumberRead
     at = start
     while at < end:
         word = words[at]
+        if word not in trie and word not in cue and word not in _MARKS and number is None:
+            at += 1
+            continue
         own = longest(trie, words, at, end) if word in trie else None
         other = longest(cue, words, at, end) if word in cue else None
         if other is not None and own is None and other[1] > at + 1:
@@ -146,9 +152,9 @@ def _events(tokens: Tokens, start: int, end: int, trie: Trie, number: NumberRead
                 if phrase is not None and phrase[1] > other[1]:
                     other = longest(cue, words, at, inner)
                     break
-        if number is not None and own is None and (other is None or other[1] == at + 1):
+        if number is not None and own is None:
             quantity = number(tokens, at)
-            if quantity is not None:
+            if quantity is not None and (other is None or quantity[1] >= other[1]):
                 events.append(_Event("number", quantity[0], at, quantity[1]))
                 at = quantity[1]
                 continue
@@ -156,10 +162,14 @@ def _events(tokens: Tokens, start: int, end: int, trie: Trie, number: NumberRead
             events.append(_Event(own[0][0], own[0][1], at, own[1]))
             at = own[1]
         elif other is not None:
-            events.append(_Event(other[0][0], None, at, other[1]))
+            # `between 4 and 6` is a range, not a doubt.
+            if number is None or word != "between" or number(tokens, other[1]) is None:
+                events.append(_Event(other[0][0], None, at, other[1]))
             at = other[1]
         else:
-            if word in ",()[]" or word in _LIST_WORDS:
+            if word in ";:":
+                events.append(_Event("turn", None, at, at + 1))
+            elif word in ",()[]" or word in _LIST_WORDS:
                 events.append(_Event(word, None, at, at + 1))
             elif word in PREDICATE:
                 events.append(_Event("predicate", None, at, at + 1))
@@ -239,7 +249,11 @@ class _Judge:
     def _comma(self, index: int, event: _Event) -> None:
         if event.kind in ")]":
             return
+        self.member_named = False
+        words = self.tokens.words
         if self.aside:
+            if event.end < len(words) and words[event.end] in ("which", "who", "where", "whose"):
+                return
             self.aside = False
             self.doubted = self.negated = False
             return
@@ -248,8 +262,17 @@ class _Judge:
             self.negated = False
         if self.doubted and own_statement:
             self.doubted = False
-        if self.predicate_since_mention or own_statement:
+        if self.predicate_since_mention or (own_statement and not self._listed(event.end)):
             self.pending = []
+
+    def _listed(self, at: int) -> bool:
+        """Whether the words after a comma end a list that has its verb behind it (`A, B and C are absent`)."""
+        words = self.tokens.words
+        while at < len(words) and words[at] not in ",.;?!\n" and words[at] not in PREDICATE:
+            if words[at] in ("and", "or"):
+                return True
+            at += 1
+        return False
 
     def _own_statement(self, at: int) -> bool:
         """Whether the words from `at` to the next comma say something by themselves."""
@@ -266,14 +289,22 @@ class _Judge:
         return self.exclusive
 
     def _list_word(self, index: int, event: _Event) -> None:
+        words = self.tokens.words
+        if event.kind == "or" and not self.negated and event.end < len(words) and words[event.end][0].isdigit():
+            # `category 3 or 4`: the second is no phrase of its own, but the first is no longer asserted.
+            self._back("doubted")
+            self.doubted = True
         if event.kind in ("or", "nor", "/"):
             return
-        words = self.tokens.words
         following = words[event.end] if event.end < len(words) else ""
-        if following in ("or",):
+        if following == "or":
             return
-        starts_anew = following in _PRONOUNS or following in PREDICATE
-        if starts_anew or (self.negated and not self.negation_is_list):
+        self.member_named = False
+        if following in PREDICATE and following not in _PRONOUNS:
+            # `A has shrunk and is not seen`: a new verb of the same subject.
+            self.negated = self.doubted = False
+            return
+        if following in _PRONOUNS or (self.negated and not self.negation_is_list):
             self._clear()
         elif self.aside and self._own_statement(event.end):
             self._clear()
@@ -283,6 +314,12 @@ class _Judge:
 
     def _on_concept(self, index: int, event: _Event) -> None:
         self.concept = True
+        if self.negated:
+            self._generic("denied", event)
+
+    def _generic(self, stance: Stance, event: _Event) -> None:
+        starts, ends = self.tokens.starts, self.tokens.ends
+        self.mentions.append(Mention("generic", None, stance, starts[event.start], ends[event.end - 1], self.member))
 
     def _on_member(self, index: int, event: _Event) -> None:
         # "fluid in the right eye" names the member after its mention, "the right eye shows fluid" before it.
@@ -310,7 +347,10 @@ class _Judge:
         if self.pending and before in (":", "-", "=") and not self._mention_ahead(index, False):
             self._back("denied")
             return
-        if not self.doubted:
+        if self.negated and not self.negation_is_list and words[event.start] != "no":
+            # `not without`: two negations leave the matter open.
+            self.negated, self.doubted = False, True
+        elif not self.doubted:
             self.negated = True
         self.negation_is_list = words[event.start] not in ("never", "against", "far", "anything")
 
@@ -335,11 +375,7 @@ class _Judge:
             self.negated = True
             self.negation_is_list = False
         else:
-            starts, ends = self.tokens.starts, self.tokens.ends
-            stance: Stance = "aside" if self.aside else "doubted" if self.doubted else "denied"
-            self.mentions.append(
-                Mention("generic", None, stance, starts[event.start], ends[event.end - 1], self.member)
-            )
+            self._generic("aside" if self.aside else "doubted" if self.doubted else "denied", event)
 
     def _on_doubt(self, index: int, event: _Event) -> None:
         if self.found.doubt is None and not self.aside:
@@ -373,8 +409,19 @@ class _Judge:
             self.aside = True
             self.negated = self.doubted = False
 
+    def _on_back_aside(self, index: int, event: _Event) -> None:
+        if self.pending and not self._mention_ahead(index, over_and=False):
+            self._back("aside")
+        else:
+            self._on_aside(index, event)
+
+    def _on_either(self, index: int, event: _Event) -> None:
+        if self._mention_ahead(index, over_and=False):
+            self._back("doubted")
+            self.doubted = True
+
     def _back(self, stance: Stance) -> None:
         for mention in self.pending:
-            if mention.stance in ("asserted", "denied"):
+            if mention.stance in ("asserted", "denied") and not (self.as_statement and stance == "aside"):
                 mention.stance = stance
         self.pending = []

@@ -119,6 +119,8 @@ class VariableReader:
         found = scan(tokens, self.trie, self.number, member, False, self.exclusive)
         mentions = [mention for mention in found.mentions if mention.member == member]
         proposed = self._proposed(question, member) if question and found.bare else None
+        if found.self_asked and found.bare:
+            proposed = next(iter(found.self_asked)) if len(found.self_asked) == 1 else ...
         if self.number is not None:
             reading = self._read_number(mentions, found)
         elif self.variable.type == "set":

@@ -26,6 +26,8 @@ _LABELS = frozenset(
     "slice image series frame level grade stage category type class rads phase page figure fig table segment case number "
     "no version study t l c b lr tr cat probability p score pirad birad week day time patient nodule lesion group".split()
 )
+# `grown from 6 mm to 8 mm` is 8 mm now, `from 6 to 8 mm` a range.
+_CHANGES = frozenset("grown grew increased decreased changed progressed enlarged went shrunk reduced rose fell".split())
 _COMPARATORS: dict[tuple[str, ...], str] = {
     phrase_tokens(phrase): name
     for name, phrases in (
@@ -84,7 +86,7 @@ class QuantityReader:
         while at_end < len(words):
             join = words[at_end]
             following = self._number(words, at_end + 1) if at_end + 1 < len(words) else None
-            ranged = join in ("-", "to") or (join == "and" and self._between(words, at))
+            ranged = join in ("-", "to", "or") or (join == "and" and self._between(words, at))
             if following is None or not (join in ("x", "by", "*") or ranged):
                 break
             joined = "range" if ranged else "size"
@@ -94,6 +96,8 @@ class QuantityReader:
             if ranged:
                 break
         at_end = self._out_of(words, at_end)
+        if joined == "range" and at > 0 and words[at - 1] == "from" and _CHANGES.intersection(words[max(0, at - 5) : at]):
+            joined = "change"
         known = [item for item in factors if item is not None]
         if any(item == 0.0 for item in known):
             return None
@@ -104,6 +108,8 @@ class QuantityReader:
         return Quantity(self._value(scaled, joined, name), bool(known), label), at_end
 
     def _value(self, values: list[float], joined: str, name: str | None) -> float | Interval:
+        if joined == "change":
+            return round(values[-1], 6)
         if joined == "range":
             return Interval(min(values), max(values))
         if joined == "size":

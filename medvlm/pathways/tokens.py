@@ -137,8 +137,15 @@ def tokenise(text: str) -> Tokens:
     starts: list[int] = []
     ends: list[int] = []
     size = len(folded)
+    known = _known
     for match in _TOKEN.finditer(folded):
-        word, start, end = match.group(), match.start(), match.end()
+        word = match[0]
+        start, end = match.span()
+        if word in known:
+            words.append(known[word])
+            starts.append(start)
+            ends.append(end)
+            continue
         first = word[0]
         if first.isalpha():
             word = normal_word(word)
