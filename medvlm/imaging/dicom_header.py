@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from medvlm.errors import MedVLMError
 from medvlm.imaging.dicom_fields import Fields
 from medvlm.imaging.dicom_layout import PixelLayout, read_layout
+from medvlm.imaging.mosaic import is_mosaic, mosaic_layout, mosaic_positions
 from medvlm.imaging.text import clean_text
 from medvlm.imaging.windows import Shape, Table, Window
 
@@ -124,6 +125,14 @@ def _header(path: Path, dataset: Dataset, end: int, known: dict[str, Header]) ->
         raise MedVLMError(f"{path}: holds no image ({modality or 'unknown modality'}).")
     layout, problem = read_layout(path, dataset, end)
     spacing, calibrated = _plane_spacing(fields, modality)
+    image_type = tuple(fields.words("ImageType"))
+    places: list[np.ndarray] = []
+    if is_mosaic(image_type, layout) and not problem:
+        try:
+            layout, normal = mosaic_layout(fields, layout)
+            places = mosaic_positions(fields, layout, normal)
+        except MedVLMError as error:
+            problem = str(error)
     series = fields.word("SeriesInstanceUID")
     first = known.get(series) if series else None
     header = Header(
@@ -133,7 +142,7 @@ def _header(path: Path, dataset: Dataset, end: int, known: dict[str, Header]) ->
         series=series,
         patient=fields.text("PatientID") if first is None else first.patient,
         modality=modality,
-        image_type=tuple(fields.words("ImageType")),
+        image_type=image_type,
         rescaled="RescaleSlope" in fields or "SharedFunctionalGroupsSequence" in fields,
         padding=_padding(fields, layout),
         patient_orientation=tuple(fields.words("PatientOrientation")),
@@ -142,7 +151,7 @@ def _header(path: Path, dataset: Dataset, end: int, known: dict[str, Header]) ->
         body_part=clean_text(fields.text("BodyPartExamined"), 32).lower() if first is None else first.body_part,
         tags=_shown(fields) if first is None else first.tags,
         windows=_windows(fields) if first is None else first.windows,
-        frames=() if problem else _frames(fields, layout, spacing),
+        frames=() if problem else _frames(fields, layout, spacing, places),
         problem=problem,
     )
     known.setdefault(series, header)
@@ -218,7 +227,9 @@ def _region_spacing(region: Fields) -> tuple[float, float] | None:
     return abs(steps[0]) * 10, abs(steps[1]) * 10
 
 
-def _frames(fields: Fields, layout: PixelLayout, spacing: tuple[float, float] | None) -> tuple[Frame, ...]:
+def _frames(
+    fields: Fields, layout: PixelLayout, spacing: tuple[float, float] | None, places: list[np.ndarray]
+) -> tuple[Frame, ...]:
     shared = fields.first("SharedFunctionalGroupsSequence")
     per_frame = fields.items("PerFrameFunctionalGroupsSequence")
     offsets = fields.vector("GridFrameOffsetVector", layout.frames) if layout.frames > 1 else None
@@ -227,7 +238,8 @@ def _frames(fields: Fields, layout: PixelLayout, spacing: tuple[float, float] | 
     for index in range(layout.frames):
         groups = [per_frame[index]] if index < len(per_frame) else []
         groups += [shared] if shared is not None else []
-        frames.append(_frame(fields, groups, layout, index, spacing, offsets, plain))
+        frame = _frame(fields, groups, layout, index, spacing, offsets, plain)
+        frames.append(replace(frame, position=places[index]) if places else frame)
     return tuple(frames)
 
 

@@ -24,6 +24,7 @@ class PixelLayout:
 
     Attributes:
         offset: byte where native little-endian grey pixels of 8 or 16 bits start, or None where a decoder is needed.
+        tiles: side of the grid, where one stored image is a mosaic of slices of `rows` x `columns`; else 1.
         has_lut: a modality LUT takes the place of slope and intercept.
     """
 
@@ -40,10 +41,12 @@ class PixelLayout:
     frames: int
     offset: int | None
     has_lut: bool
+    tiles: int = 1
 
     @property
     def frame_bytes(self) -> int:
-        return (self.rows * self.columns * self.samples * self.allocated + 7) // 8
+        """Bytes of one stored image."""
+        return (self.rows * self.columns * self.tiles**2 * self.samples * self.allocated + 7) // 8
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pydicom
@@ -111,16 +112,33 @@ def _fill(voxels: np.ndarray, frames: Sequence[Frame], modality: str, padding: t
 def _raw(layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray]:
     """Native grey frames straight from the file."""
     kind = np.dtype(f"<{'i' if layout.signed else 'u'}{layout.allocated // 8}")
+    stored: np.ndarray | None = None
     with layout.path.open("rb") as file:
         for index in indices:
-            file.seek((layout.offset or 0) + index * layout.frame_bytes)
-            stored = np.fromfile(file, kind, layout.rows * layout.columns)
-            if stored.size != layout.rows * layout.columns:
-                raise MedVLMError(f"{layout.path}: truncated; copy the file again.")
-            if layout.stored < layout.allocated:  # bits beyond BitsStored may hold anything
-                above, below = layout.allocated - 1 - layout.high_bit, layout.allocated - layout.stored
-                stored = (stored << above) >> below
-            yield stored.reshape(layout.rows, layout.columns)
+            if layout.tiles == 1 or stored is None:
+                stored = _read_frame(file, layout, 0 if layout.tiles > 1 else index, kind)
+            yield _tile(stored, layout, index)
+
+
+def _read_frame(file: BinaryIO, layout: PixelLayout, index: int, kind: np.dtype) -> np.ndarray:
+    """One stored image `[rows, columns]`."""
+    file.seek((layout.offset or 0) + index * layout.frame_bytes)
+    rows, columns = layout.rows * layout.tiles, layout.columns * layout.tiles
+    stored = np.fromfile(file, kind, rows * columns)
+    if stored.size != rows * columns:
+        raise MedVLMError(f"{layout.path}: truncated; copy the file again.")
+    if layout.stored < layout.allocated:  # bits beyond BitsStored may hold anything
+        above, below = layout.allocated - 1 - layout.high_bit, layout.allocated - layout.stored
+        stored = (stored << above) >> below
+    return stored.reshape(rows, columns)
+
+
+def _tile(stored: np.ndarray, layout: PixelLayout, index: int) -> np.ndarray:
+    """The slice at one place of a mosaic, row by row; anything else as it is."""
+    if layout.tiles == 1:
+        return stored
+    top, left = index // layout.tiles * layout.rows, index % layout.tiles * layout.columns
+    return stored[top : top + layout.rows, left : left + layout.columns]
 
 
 def _rescale(
@@ -155,11 +173,13 @@ def _decoded(layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray
         dataset = pydicom.dcmread(layout.path, force=True)
         if "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(layout.syntax)
-        dataset.NumberOfFrames = layout.frames
+        if layout.tiles == 1:
+            dataset.NumberOfFrames = layout.frames
         if layout.syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
             _repair_scans(dataset, layout.frames)
         for index in indices:
-            yield _displayed(_pixels(dataset, layout, index), dataset, layout)
+            stored = _pixels(dataset, layout, 0 if layout.tiles > 1 else index)
+            yield _tile(_displayed(stored, dataset, layout), layout, index)
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # decoders fail in many ways, those in Rust beside Exception; name file and reason
