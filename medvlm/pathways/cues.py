@@ -22,6 +22,8 @@ excluded the diagnosis of | wrong to say | wrong to call it | incorrect to say |
 mistake to call it | not the case that | no reason to call it | no reason to say | by no means | in no way
 nowhere do i see | nowhere | lacks any | mistaken for | nothing of | a mimic of | mimics | mimic | mimicking
 i rejected | we rejected | i reject | we reject | dismissed | dismiss | discard | discarded | ruled out | is free of | are free of
+unable to detect | unable to see | unable to find | unable to identify | unable to demonstrate | unable to discern | unable to recognize | unable to appreciate | unable to make out
+failed to find | failed to detect | failed to identify | fails to meet | no longer shows | no longer show | no longer any
 """
 
 # `not` and its kin: forward to a mention in the same segment, otherwise back to the one before.
@@ -95,7 +97,7 @@ is not possible | not possible | too poor to | meaningless
 # Not about this image now: history, conditions, other people's opinions, comparisons. Forward within the segment.
 ASIDE: Final = """
 history of | previous | previously | prior | formerly | past | old history of | known history of | family history of | risk of | risk for
-if | unless | in case of | were it | had it been | would suggest | would be expected in | would indicate | would mean | would be | would have been
+in case of | would be expected in | would have been
 would require | to rule out | rule out | exclude | no new | no further | no additional | no other | r/o | evaluate for | evaluation for | assess for | screening for | query | indication | rather than | instead of
 as opposed to | as compared with | in contrast to | in contrast with | contrasted with | unlike | than | compared with | compared to | in comparison with | in comparison to
 differs from | different from | distinct from | as distinct from | distinguish from | distinguished from | distinguishable from
@@ -120,6 +122,10 @@ last year | years ago | months ago | weeks ago | a year ago | in the past | at t
 was suggested | was proposed | has been suggested | have been suggested | was considered | were considered | was discussed | was suspected before
 was the hypothesis | was the suggestion | was mentioned | was claimed | is what you said | is what the clinician said | was the referral diagnosis
 """
+
+# A condition makes the `would` of its sentence unreal; without one, `would be` is only polite.
+CONDITION: Final = "if | unless | were it | had it been | had there been | were there"
+WOULD: Final = "would be | would suggest | would indicate | would mean | would make | would imply"
 
 # Two mentions of which one is meant.
 EITHER: Final = "versus | vs"
@@ -146,12 +152,12 @@ YES: Final = """
 yes | affirmative | indeed | certainly | definitely | absolutely | of course | agreed | i agree | i do agree | we agree | correct | that is correct | that is right | exactly
 sure | surely | undoubtedly | i can confirm this | i can confirm that | i confirm this | i confirm | confirmed | i share this view | i share it | i would sign that | that is true | true
 quite right | quite so | precisely | it does | it is | there is | there are | i do | yes indeed | without question yes | i would agree | i concur | positive | thats right | thats correct
-i see it | i see them | i can see it | i can see them | they are there | i see some | i do see it | i share that view | i would confirm this
+there is some | there are some | i would say so | i think so | i believe so | it looks like it | looks like it | it seems so | i see it | i see them | i can see it | i can see them | they are there | i see some | i do see it | i share that view | i would confirm this
 """
 NO: Final = """
 no | not really | not at all | certainly not | definitely not | absolutely not | of course not | i disagree | i do not agree | i dont agree | we disagree | incorrect | that is incorrect
 that is wrong | wrong | false | i cannot agree | i cannot confirm | i cannot confirm this | i cannot confirm that | i would not agree | not correct | that is not correct | that is not right | that is not true
-none | nothing | nothing at all | none at all | not that i can see | not here | not in this image | i would not | it does not | it is not | there is not | there are not | there is none | there are none
+there isnt any | there arent any | there is not any | there are not any | i would say no | i think not | i do not believe so | i dont believe so | i would not say so | none | nothing | nothing at all | none at all | not that i can see | not here | not in this image | i would not | it does not | it is not | there is not | there are not | there is none | there are none
 none of these | none of them | none of those | none of the above | none whatsoever | none seen | none visible | none detected | none present | none found | nothing seen | nothing visible | nothing found | nothing of the sort | nothing of that kind | nothing like that
 i do not see it | i dont see it | i do not see any | i dont see any | i see none | i cannot see it | i cant see it | i cannot see any | i cant see any | i find none | i found none | it isnt | there isnt | there arent | it doesnt
 i do not | i dont | i cannot find any | i do not think so | i dont think so | never | not seen | not visible | not present | not detected | not found | not identified | not evident | thats wrong | thats not right | not so

@@ -21,6 +21,8 @@ _CUES: Mapping[str, str] = {
     "aside": cues.ASIDE,
     "back_aside": cues.BACK_ASIDE,
     "either": cues.EITHER,
+    "condition": cues.CONDITION,
+    "would": cues.WOULD,
     "doubt": cues.DOUBT,
     "back_doubt": cues.BACK_DOUBT,
     "negation": cues.NEGATION,

@@ -159,8 +159,9 @@ def _events(tokens: Tokens, start: int, end: int, trie: Trie, number: NumberRead
                 at = quantity[1]
                 continue
         if own is not None and (other is None or own[1] >= other[1]):
-            events.append(_Event(own[0][0], own[0][1], at, own[1]))
-            at = own[1]
+            after = _scale(words, own[1], end)
+            events.append(_Event(own[0][0], own[0][1], at, after))
+            at = after
         elif other is not None:
             # `between 4 and 6` is a range, not a doubt.
             if number is None or word != "between" or number(tokens, other[1]) is None:
@@ -175,6 +176,14 @@ def _events(tokens: Tokens, start: int, end: int, trie: Trie, number: NumberRead
                 events.append(_Event("predicate", None, at, at + 1))
             at += 1
     return events
+
+
+def _scale(words: list[str], at: int, end: int) -> int:
+    """Skip the scale of a score: `4/5`, `4 out of 5`."""
+    if not words[at - 1].isdigit():
+        return at
+    step = at + 2 if words[at : at + 2] == ["out", "of"] else at + 1 if words[at : at + 1] in (["/"], ["of"]) else at
+    return step + 1 if at < step < end and words[step].isdigit() else at
 
 
 class _Judge:
@@ -199,6 +208,7 @@ class _Judge:
         self.negation_is_list = False
         self.predicate_since_mention = False
         self.concept = False
+        self.condition = False
 
     def run(self) -> None:
         for index, event in enumerate(self.events):
@@ -408,6 +418,14 @@ class _Judge:
         if not self.as_statement:
             self.aside = True
             self.negated = self.doubted = False
+
+    def _on_condition(self, index: int, event: _Event) -> None:
+        self.condition = True
+        self._on_aside(index, event)
+
+    def _on_would(self, index: int, event: _Event) -> None:
+        if self.condition:
+            self._on_aside(index, event)
 
     def _on_back_aside(self, index: int, event: _Event) -> None:
         if self.pending and not self._mention_ahead(index, over_and=False):

@@ -285,11 +285,11 @@ class VariableReader:
             measured = [mention for mention in numbers if not mention.symbol.label]
         stated = [mention for mention in measured if mention.stance == "asserted"]
         values = {mention.symbol.value: mention for mention in stated}
-        exact = [value for value in values if not isinstance(value, Interval)]
-        if len(values) > 1 and exact and all(_within(value, exact[0]) for value in values):
+        exact = [value for value in values if isinstance(value, float)]
+        if len(values) > 1 and exact and None not in values and all(_within(value, exact[0]) for value in values):
             # `12 mm (1.2 cm)`, `12 mm, that is more than 8 mm`: one number and ranges that hold it.
             values = {exact[0]: values[exact[0]]}
-        if len(values) > 1:
+        if len(values) > 1 or None in values:
             return Reading("ambiguous", None, _spans(values.values()), "several numbers are stated")
         if values:
             value, mention = next(iter(values.items()))

@@ -58,9 +58,9 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number as met in a text: value or interval, and whether it carried its unit."""
+    """A number as met in a text: value or interval (None: `12 and 8`, two at once), and whether it carried its unit."""
 
-    value: float | Interval
+    value: float | Interval | None
     has_unit: bool
     label: bool
 
@@ -87,9 +87,10 @@ class QuantityReader:
             join = words[at_end]
             following = self._number(words, at_end + 1) if at_end + 1 < len(words) else None
             ranged = join in ("-", "to", "or") or (join == "and" and self._between(words, at))
-            if following is None or not (join in ("x", "by", "*") or ranged):
+            several = join == "and"
+            if following is None or not (join in ("x", "by", "*") or ranged or several):
                 break
-            joined = "range" if ranged else "size"
+            joined = "range" if ranged else "several" if several else "size"
             values.append(following)
             factor, at_end = self._unit(tokens, at_end + 2)
             factors.append(factor)
@@ -107,7 +108,9 @@ class QuantityReader:
         label = not known and at > 0 and words[at - 1] in _LABELS and not self._concept_before(words, at)
         return Quantity(self._value(scaled, joined, name), bool(known), label), at_end
 
-    def _value(self, values: list[float], joined: str, name: str | None) -> float | Interval:
+    def _value(self, values: list[float], joined: str, name: str | None) -> float | Interval | None:
+        if joined == "several":
+            return None
         if joined == "change":
             return round(values[-1], 6)
         if joined == "range":

@@ -43,6 +43,10 @@ _FOLD = str.maketrans(
         "ﬁ": "f",
     }
 )
+# Written with or without a hyphen: `hypo-echoic` is `hypoechoic`.
+_PREFIXES = frozenset(
+    "hypo hyper iso micro macro multi sub intra extra pre peri supra semi poly neo pseudo para trans hemi mega".split()
+)
 # A number, a word (with one apostrophe inside) or one mark that matters.
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)?|[^\W\d_]+(?:'[^\W\d_]+)?|[.,;:?!()\[\]<>=≤≥~/%+\n-]")
 _ABBREVIATIONS = frozenset(("eg", "ie", "g", "e", "i", "approx", "ca", "vs", "dr", "fig", "incl", "resp", "etc"))
@@ -138,9 +142,15 @@ def tokenise(text: str) -> Tokens:
     ends: list[int] = []
     size = len(folded)
     known = _known
+    joining = False
     for match in _TOKEN.finditer(folded):
         word = match[0]
         start, end = match.span()
+        if joining:
+            joining = False
+            words[-1] = normal_word(words[-1] + word)
+            ends[-1] = end
+            continue
         if word in known:
             words.append(known[word])
             starts.append(start)
@@ -153,6 +163,7 @@ def tokenise(text: str) -> Tokens:
             before = folded[start - 1] if start else " "
             after = folded[end] if end < size else " "
             if before.isalnum() and after.isalnum() and (before.isalpha() or after.isalpha()):
+                joining = bool(words) and ends[-1] == start and words[-1] in _PREFIXES and after.isalpha()
                 continue
         elif first == ".":
             if (end < size and not folded[end].isspace() and folded[end] not in "\"')") or (
