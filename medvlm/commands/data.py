@@ -113,4 +113,34 @@ def export(conversations: Path, *, out: Path, format: Literal["llava", "parquet"
     print(f"wrote {count:,} conversations to {out}")
 
 
-COMMANDS = {"build": build, "prepare": prepare, "cohort": cohort, "export": export}
+def import_llava(
+    conversations: Path,
+    *,
+    out: Path,
+    split: Literal["train", "validation", "test"] = "train",
+    patient: str = "",
+) -> None:
+    """Read the JSON of LLaVA or VILA into a conversation file; image paths stay as they are.
+
+    Example:
+        medvlm data import llava.json --out data/train.jsonl --patient subject_id
+
+    Args:
+        conversations: JSON list with "conversations" of "from" and "value".
+        out: .jsonl or .parquet file to write, in the folder that the image paths start from.
+        split: split of all rows; the format has none.
+        patient: key of a row that names the patient (default: the first image, so that its rows stay together).
+    """
+    from medvlm.dialogue.conversation import write_conversations
+    from medvlm.dialogue.llava import read_llava
+    from medvlm.errors import MedVLMError
+
+    if out.suffix not in (".jsonl", ".parquet"):
+        raise MedVLMError(f"{out}: a conversation file ends in .jsonl or .parquet.")
+    rows = read_llava(conversations, split, (lambda row: str(row[patient])) if patient else None)
+    print(
+        f"wrote {write_conversations(out, rows):,} conversations of {len({row.patient for row in rows}):,} patients to {out}"
+    )
+
+
+COMMANDS = {"build": build, "prepare": prepare, "cohort": cohort, "export": export, "import": import_llava}

@@ -141,6 +141,19 @@ def test_export_command_writes_llava_and_parquet(tmp_path, medvlm_command):
     assert (wrong.code, "ends in .json" in wrong.err) == (2, True)
 
 
+def test_import_command_reads_llava_with_the_patient_key(tmp_path, medvlm_command):
+    talk = [{"from": "human", "value": "<image>\na"}, {"from": "gpt", "value": "b"}]
+    rows = [{"id": str(n), "image": f"{n}.png", "subject": "s1", "conversations": talk} for n in range(2)]
+    source = tmp_path / "llava.json"
+    source.write_text(json.dumps(rows))
+    done = medvlm_command("data", "import", source, "--out", tmp_path / "a.jsonl", "--patient", "subject")
+    assert done.code == 0, done.err
+    assert {row.patient for row in read_conversations(tmp_path / "a.jsonl")} == {"s1"}
+    missing = medvlm_command("data", "import", source, "--out", tmp_path / "b.jsonl", "--patient", "nobody")
+    assert (missing.code, "'nobody' is missing" in missing.err) == (2, True)
+    assert not (tmp_path / "b.jsonl").exists()
+
+
 def test_unknown_adapter_lists_the_known_ones(tmp_path, medvlm_command):
     done = medvlm_command("data", "prepare", "nope", "--root", tmp_path, "--out", tmp_path / "out")
     assert done.code == 2
