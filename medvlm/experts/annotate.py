@@ -71,6 +71,10 @@ class AnnotationModule(lightning.LightningModule):
         self.out = out
         self.masks = masks
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """A Study stays as it is: the experts move what they need."""
+        return batch
+
     def predict_step(self, batch: tuple[CohortEntry, Study | str], index: int) -> None:
         entry, study = batch
         findings: list[Finding] = []

@@ -129,12 +129,13 @@ class ExpertDataset(Dataset[dict[str, torch.Tensor]]):
         return {"image": plain["image"], "label": plain["label"].long(), "target": torch.tensor(target)}
 
 
-def build_transform(batches: Batches, labels: Mapping[int, str]) -> Transform:
+def build_transform(batches: Batches, labels: Mapping[int, str], seed: int) -> Transform:
     """MONAI transforms that cut a random patch and augment it.
 
     Args:
         batches: patch size, where patches are centred, and the random changes.
         labels: the bundle's structures.
+        seed: of the patches and the changes.
     """
     from monai.transforms import (
         Compose,
@@ -167,4 +168,4 @@ def build_transform(batches: Batches, labels: Mapping[int, str]) -> Transform:
         RandShiftIntensityd("image", prob=augment.shift, offsets=augment.shift_by),
         RandGaussianNoised("image", prob=augment.noise, std=augment.noise_std),
     ]
-    return Compose(steps)
+    return Compose(steps).set_random_state(seed=seed)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from monai.data import DataLoader  # seeds the random transforms of every worker
 
 from medvlm.errors import MedVLMError
 from medvlm.experts.bundle import Bundle, read_bundle
@@ -67,6 +68,7 @@ def train_expert(
         save_on_train_epoch_end=False,
         enable_version_counter=False,
     )
+    transform = build_transform(batches, bundle.labels, seed)
     engine = make_trainer(
         {
             "logger": CSVLogger(work, name="logs", version=0),
@@ -82,7 +84,7 @@ def train_expert(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         engine.fit(
             module,
-            _loader(ExpertDataset(train_paths, build_transform(batches, bundle.labels)), batches, batches.batch_size),
+            _loader(ExpertDataset(train_paths, transform), batches, batches.batch_size),
             # Whole studies of any size, so one at a time.
             _loader(ExpertDataset(validation_paths), batches, 0),
             ckpt_path=str(last) if last.is_file() else None,
@@ -116,6 +118,8 @@ def make_trainer(settings: dict[str, Any]) -> Any:
     import lightning
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+    # What Lightning says about devices and tips is no news to a user of this package.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     try:
         return lightning.Trainer(**settings)
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
@@ -139,7 +143,7 @@ def _prepare(bundle: Bundle, cohort: Cohort, folder: Path) -> tuple[list[Path], 
         )
 
 
-def _loader(dataset: ExpertDataset, batches: Batches, batch_size: int) -> DataLoader[Any]:
+def _loader(dataset: ExpertDataset, batches: Batches, batch_size: int) -> DataLoader:
     """Shuffled batches of `batch_size`, or (0) every sample in order on its own."""
     return DataLoader(
         dataset,
