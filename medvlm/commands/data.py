@@ -16,6 +16,9 @@ def build(
     plain: int = 4,
     practice: int = 24,
     turns: int = 3,
+    failed: float = 0.02,
+    wrong: float = 0.0,
+    style: Literal["short", "long", "table", "json"] = "short",
     seed: int = 0,
     workers: int = 2,
 ) -> None:
@@ -33,6 +36,9 @@ def build(
         plain: training conversations without an expert, a study.
         practice: training conversations with made-up findings and no picture, a study.
         turns: most questions in one conversation.
+        failed: share of expert calls that fail; the honest answer is taught.
+        wrong: share of expert conversations in which the expert contradicts the picture; the truth is taught.
+        style: how findings are written in expert turns.
         seed: of every draw.
         workers: processes that render pictures.
     """
@@ -40,7 +46,7 @@ def build(
     from medvlm.dialogue.dataset import build_dataset
     from medvlm.imaging.cohort import read_cohort
 
-    mix = Mix(expert=expert, plain=plain, practice=practice, turns=turns)
+    mix = Mix(expert, plain, practice, turns, failed=failed, wrong=wrong, style=style)
     card = build_dataset(read_cohort(cohort), findings, questions, out, mix, seed, workers)
     counts = " · ".join(f"{card['conversations'][split]:,} {split}" for split in card["conversations"])
     print(f"conversations    {counts} · {card['shared_patients']} shared patients in {out}")
@@ -138,9 +144,8 @@ def import_llava(
     if out.suffix not in (".jsonl", ".parquet"):
         raise MedVLMError(f"{out}: a conversation file ends in .jsonl or .parquet.")
     rows = read_llava(conversations, split, (lambda row: str(row[patient])) if patient else None)
-    print(
-        f"wrote {write_conversations(out, rows):,} conversations of {len({row.patient for row in rows}):,} patients to {out}"
-    )
+    count, patients = write_conversations(out, rows), len({row.patient for row in rows})
+    print(f"wrote {count:,} conversations of {patients:,} patients to {out}")
 
 
 COMMANDS = {"build": build, "prepare": prepare, "cohort": cohort, "export": export, "import": import_llava}

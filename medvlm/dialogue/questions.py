@@ -171,7 +171,7 @@ def read_questions(name: str | Path) -> Questions:
         raise MedVLMError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
     try:
         families = tuple(_family(key, row, data["uncertain"]) for key, row in data["families"].items())
-        questions = Questions(str(data["expert"]), str(data["failed"]), str(data["disputed"]), families)
+        questions = Questions(str(data["expert"]), str(data["failed"]), str(data.get("disputed", "{answer}")), families)
     except (KeyError, TypeError, ValueError, AttributeError, MedVLMError) as error:
         reason = f"the key {error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise MedVLMError(f"{path}: {reason}.") from None

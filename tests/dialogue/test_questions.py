@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from medvlm.content import list_content
 from medvlm.dialogue.phrasing import expand
 from medvlm.dialogue.questions import read_questions
 from medvlm.dialogue.score import Score
@@ -33,6 +34,13 @@ def test_alternatives_are_written_out():
 def test_unbalanced_brackets_are_refused(template):
     with pytest.raises(ValueError, match="unbalanced"):
         expand(template)
+
+
+def test_every_question_file_of_the_package_is_read():
+    folders = [path for path in list_content("curricula").values() if (path / "questions.yaml").is_file()]
+    assert "chest_ct" in {path.name for path in folders}
+    for path in folders:
+        assert read_questions(path).families
 
 
 def test_held_out_phrasings_are_never_trained_on(chest):
