@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medvlm.content import list_content
+from medvlm.dialogue.trigger import format_trigger, parse_triggers
 from medvlm.experts.card import ExpertResult
 from medvlm.findings.finding import Finding
 from medvlm.findings.verbalise import sentence
@@ -47,6 +48,9 @@ def check_draft(text: str, findings: Sequence[Finding]) -> Draft:
     """Keep the sentences of a model's text that Findings support, name the others, add what it left out."""
     kept: list[Sentence] = []
     removed: list[tuple[str, str]] = []
+    for trigger in parse_triggers(text):
+        text = text.replace(format_trigger(trigger), " ")
+        removed.append((trigger.name, "the model called the expert again instead of writing"))
     for written in dict.fromkeys(split_sentences(text)):
         support = check_sentence(written, findings)
         if support.findings:

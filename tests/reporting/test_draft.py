@@ -90,3 +90,9 @@ def test_weights_hash_follows_the_files(tmp_path):
 def test_draft_without_a_model_has_one_sentence_a_finding():
     made = draft.draft_from_findings([sample.nodule(), sample.no_effusion()])
     assert [sentence.findings for sentence in made.sentences] == [("nodule-1",), ("effusion-1",)]
+
+
+def test_a_call_in_the_last_words_is_no_sentence():
+    made = draft.check_draft("<CHEST_CT(nodules)> No pleural effusion.", [sample.no_effusion()])
+    assert [sentence.text for sentence in made.sentences] == ["No pleural effusion."]
+    assert made.removed == (("CHEST_CT", "the model called the expert again instead of writing"),)
