@@ -2,53 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from medvlm.imaging.study import Series, Study
 
 
-def study(path: Path, modality: str | None = None) -> None:
-    """Print what a study holds: series, geometry, what was skipped and why.
+def study(path: Path, modality: str | None = None, experts: bool = True) -> None:
+    """Print what a study holds: series, geometry, what was skipped and why, which experts would read what.
 
     Example:
         medvlm study path/to/dicom
 
     Args:
-        path: DICOM file or folder, NIfTI file or image.
+        path: DICOM file, folder, DICOMDIR or ZIP, NIfTI file or image.
         modality: DICOM modality code for formats that carry none (NIfTI, plain images).
+        experts: also ask every expert which series it would read (reads the voxels of those that may fit).
     """
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     from medvlm.imaging.reader import load_study
 
     console = Console()
     found = load_study(path, modality)
-    table = Table(title=f"patient {found.patient} · {len(found.series)} series", title_justify="left")
-    for name in ("#", "modality", "body part", "description", "size", "spacing mm", "axes", "notes"):
-        table.add_column(name)
+    console.print(_series_table(found))
     for number, series in enumerate(found.series, start=1):
-        volume = series.volume
-        size = " x ".join(str(count) for count in volume.array.shape[:3]) + (" colour" if volume.is_rgb else "")
-        spacing = " x ".join(f"{edge:.2f}" for edge in volume.spacing) if volume.calibrated else "unknown"
-        axes = _axes(volume.affine) if volume.oriented else "unknown"
-        notes = " ".join(series.notes)
-        cells = (series.modality or "?", series.body_part or "?", series.description, size, spacing, axes, notes)
-        table.add_row(str(number), *(escape(cell) for cell in cells))
-    console.print(table)
+        for note in series.notes:
+            console.print(f"series {number}: {note}", markup=False)
     if found.skipped:
-        skipped = Table(title="skipped", title_justify="left")
-        skipped.add_column("what")
-        skipped.add_column("why")
-        for item in found.skipped:
-            skipped.add_row(escape(item.what), escape(item.reason))
-        console.print(skipped)
+        rows = ((item.what, item.reason) for item in found.skipped)
+        console.print(_table("left out", ("what", "why"), rows))
+    if experts:
+        console.print(_table("experts", ("expert", "reads", "why not"), _expert_rows(found)))
 
 
-def _axes(affine: object) -> str:
+def _series_table(found: Study) -> Table:
+    rows = []
+    for number, series in enumerate(found.series, start=1):
+        grid = series.grid or series.volume
+        shape = series.grid.shape if series.grid else series.volume.array.shape[:3]
+        spacing = " x ".join(f"{edge:.2f}" for edge in grid.spacing) if grid.calibrated else "unknown"
+        axes = _axes(series) if grid.oriented else "unknown"
+        size = " x ".join(map(str, shape))
+        cells = (series.modality or "?", series.body_part or "?", series.description, size, spacing, axes)
+        rows.append((str(number), *cells))
+    columns = ("series", "modality", "body part", "description", "size", "spacing mm", "axes")
+    return _table(f"patient {found.patient}", columns, rows)
+
+
+def _axes(series: Series) -> str:
     """Where the array axes point, as three letters (`LPS`)."""
     from nibabel.orientations import aff2axcodes
 
-    return "".join(aff2axcodes(affine))
+    return "".join(aff2axcodes((series.grid or series.volume).affine))
+
+
+def _expert_rows(found: Study) -> list[tuple[str, str, str]]:
+    """Each expert with the number of the series that it would read, or why it reads none."""
+    from medvlm.errors import MedVLMError
+    from medvlm.experts.registry import list_experts, load_expert
+
+    rows = []
+    for card in list_experts():
+        try:
+            chosen = load_expert(card.name, "cpu").choose(found)
+            rows.append((card.name, f"series {found.series.index(chosen) + 1}", ""))
+        except MedVLMError as error:
+            rows.append((card.name, "-", str(error)))
+    return rows
+
+
+def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
 
 
 COMMAND = study

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from medvlm.errors import MedVLMError
 from medvlm.imaging.dicom_header import PROJECTION, Frame, Header
 from medvlm.imaging.dicom_pixels import read_voxels
 from medvlm.imaging.dicom_stack import LPS_TO_RAS, Stack, build_stack, same_plane, split_stacks
-from medvlm.imaging.study import Series, Skipped, Volume
+from medvlm.imaging.study import Grid, Series, Skipped, Volume
 
 LETTERS = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
 
@@ -54,7 +54,11 @@ def series_of(uid: str, headers: list[Header], localizers: bool = False) -> tupl
             continue
         series.append(_volume_series(_numbered(uid, len(series)), header, stack))
     for header in images:
-        if header.path not in placed_files:
+        if "LABEL" in header.image_type and header.modality == "SM":
+            skipped.append(Skipped(header.path.name, "a photograph of the slide's label, which names the patient"))
+        elif header.modality == "SM" and len(header.frames) > 1:
+            skipped.append(Skipped(header.path.name, "a tiled level of a whole slide; only the thumbnail is read"))
+        elif header.path not in placed_files:
             series.append(_image_series(_numbered(uid, len(series)), header))
     return series, skipped
 
@@ -97,7 +101,9 @@ def _volume_series(uid: str, header: Header, stack: Stack) -> Series:
         voxels = read_voxels(stack.frames, header.modality, header.padding)
         return Volume(voxels, stack.affine, "HU" if hounsfield else "1")
 
-    return _make_series(uid, header, load, [frame.layout.path for frame in stack.frames], notes)
+    layout = stack.frames[0].layout
+    grid = Grid((layout.columns, layout.rows, len(stack.frames)), stack.affine, colour=layout.is_colour)
+    return _make_series(uid, header, load, [frame.layout.path for frame in stack.frames], notes, grid)
 
 
 def _image_series(uid: str, header: Header) -> Series:
@@ -124,7 +130,9 @@ def _image_series(uid: str, header: Header) -> Series:
             voxels = (total - voxels.astype(np.float32)).astype(voxels.dtype)
         return Volume(voxels, affine, "1", calibrated, oriented)
 
-    series = _make_series(uid, header, load, [header.path], notes)
+    layout = frames[0].layout
+    grid = Grid((layout.columns, layout.rows, len(frames)), affine, calibrated, oriented, layout.is_colour)
+    series = _make_series(uid, header, load, [header.path], notes, grid)
     return replace(series, windows=tuple(one.mirrored(total) for one in header.windows)) if inverted else series
 
 
@@ -144,8 +152,14 @@ def _flat_affine(header: Header) -> tuple[np.ndarray, bool]:
     return LPS_TO_RAS @ affine, bool(oriented)
 
 
-def _make_series(uid: str, header: Header, load: object, files: Sequence[Path], notes: Sequence[str]) -> Series:
-    assert callable(load)
+def _make_series(
+    uid: str,
+    header: Header,
+    load: Callable[[], Volume],
+    files: Sequence[Path],
+    notes: Sequence[str],
+    grid: Grid,
+) -> Series:
     layout = header.frames[0].layout
     tags = dict(header.tags)
     tags["size"] = f"{layout.columns} x {layout.rows}" + (" colour" if layout.is_colour else "")
@@ -159,4 +173,5 @@ def _make_series(uid: str, header: Header, load: object, files: Sequence[Path], 
         files=tuple(dict.fromkeys(files)),
         notes=tuple(notes),
         windows=header.windows,
+        grid=grid,
     )

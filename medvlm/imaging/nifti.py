@@ -17,7 +17,7 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
 from medvlm.errors import MedVLMError
-from medvlm.imaging.study import Series, Study, Volume
+from medvlm.imaging.study import Grid, Series, Study, Volume
 from medvlm.imaging.text import clean_text
 
 _SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
@@ -96,7 +96,14 @@ def load_nifti(path: Path, modality: str | None = None, volume: int | None = Non
     name = re.sub(r"\.(nii|hdr|img)(\.gz)?$", "", path.name)
     size = " x ".join(str(count) for count in array.shape[:3])
     series = Series(
-        uid, chosen, lambda: result, clean_text(name), tags={"size": size}, files=(path,), notes=tuple(notes)
+        uid=uid,
+        modality=chosen,
+        load=lambda: result,
+        description=clean_text(name),
+        tags={"size": size},
+        files=(path,),
+        notes=tuple(notes),
+        grid=Grid(array.shape[:3], affine, calibrated, oriented, result.is_rgb),
     )
     return Study(uid, "p" + uid[-12:], (series,), path)
 

@@ -75,6 +75,30 @@ class Volume:
 
 
 @dataclass(frozen=True, eq=False)
+class Grid:
+    """The geometry of a Volume, known before its voxels are read.
+
+    Attributes:
+        shape: `(I, J, K)`.
+        affine: as in `Volume`.
+        calibrated: as in `Volume`.
+        oriented: as in `Volume`.
+        colour: the voxels are RGB.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    calibrated: bool = True
+    oriented: bool = True
+    colour: bool = False
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """`[3]` voxel edge lengths in millimetres along i, j, k."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+
+@dataclass(frozen=True, eq=False)
 class Series:
     """One acquisition of a Study, with lazily loaded voxels.
 
@@ -88,6 +112,7 @@ class Series:
         files: the files the voxels come from.
         notes: what a reader had to decide or repair, one sentence each; shown to the user.
         windows: grey-level windows and tables that the file proposes, in its order.
+        grid: the geometry of `volume` where it is known without reading the voxels, else None.
     """
 
     uid: str
@@ -99,6 +124,7 @@ class Series:
     files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     windows: tuple[Window | Table, ...] = ()
+    grid: Grid | None = None
 
     @cached_property
     def volume(self) -> Volume:
