@@ -76,9 +76,11 @@ class SampleAnswers(Callback):
 
 
 class SaveModel(Callback):
-    """Write `model/` in the run's folder at the end: what plain transformers and peft load."""
+    """At the end write `checkpoints/last.ckpt`, to go on from, and `model/`, which plain transformers and peft load."""
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        root = Path(trainer.default_root_dir)
+        trainer.save_checkpoint(root / "checkpoints" / "last.ckpt")
         pl_module.full_precision()
         if trainer.is_global_zero:
-            pl_module.loaded.save(Path(trainer.default_root_dir) / "model")
+            pl_module.loaded.save(root / "model")

@@ -33,7 +33,6 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 CHECKPOINT_DEFAULTS: dict[str, Any] = {
     "checkpoint.filename": "last",
     "checkpoint.every_n_train_steps": 500,
-    "checkpoint.save_on_train_epoch_end": True,
     # One file, always the newest: it is for resuming; the model for use is the folder `model/`.
     "checkpoint.enable_version_counter": False,
 }
@@ -70,10 +69,8 @@ class MedVLMCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer", default={})
         root = Path(settings["default_root_dir"])
         if settings["logger"] in (None, True):
-            kwargs["logger"] = [
-                TensorBoardLogger(root, name="", version="logs"),
-                CSVLogger(root, name="", version="logs"),
-            ]
+            # A resumed run goes on in the same TensorBoard curve; each start has a CSV file of its own.
+            kwargs["logger"] = [TensorBoardLogger(root, name="", version="tensorboard"), CSVLogger(root, "metrics")]
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,6 @@ def data(pictures: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def small_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from dataclasses import asdict
-
     path = tmp_path_factory.mktemp("config") / "small.yaml"
-    path.write_text(yaml.safe_dump(asdict(replace(SMALL))))
+    path.write_text(yaml.safe_dump(asdict(SMALL)))
     return path
