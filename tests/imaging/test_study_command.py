@@ -51,7 +51,7 @@ def test_the_grid_is_known_before_the_voxels_and_agrees_with_them(tmp_path: Path
 
 def test_of_a_whole_slide_only_the_thumbnail_is_read(tmp_path: Path):
     for name, kind, frames in (("tiles", "VOLUME", 4), ("thumb", "THUMBNAIL", 1), ("label", "LABEL", 1)):
-        made = dataset("slide", len(name), "1.2.840.10008.5.1.4.1.1.77.1.6", Modality="SM")
+        made = dataset("slide", sum(map(ord, name)), "1.2.840.10008.5.1.4.1.1.77.1.6", Modality="SM")
         made.ImageType = ["ORIGINAL", "PRIMARY", kind, "NONE"]
         made.NumberOfFrames = frames
         set_pixels(made, np.zeros((frames, 8, 8)) + 5)
