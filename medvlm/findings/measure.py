@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial import ConvexHull, KDTree, QhullError
 
 from medvlm.findings.codes import code
 from medvlm.findings.finding import Code, Evidence, Measurement
@@ -61,7 +61,7 @@ class Component:
     region: Box
 
     def measurements(self) -> tuple[Measurement, ...]:
-        """Volume, axes and intensity as coded measurements; sizes only of anatomy that is whole and calibrated."""
+        """Axes and volume as coded measurements; none of anatomy that is cut or uncalibrated."""
         rows: list[Measurement] = []
         if not self.touches_border:
             for key, value, unit in (
@@ -304,6 +304,26 @@ def surrounding_label(component: Component, mask: np.ndarray, among: Collection[
     counts = {label: int((around == label).sum()) for label in among}
     best = max(counts, key=lambda label: counts[label], default=None)
     return best if best is not None and counts[best] > 0 else None
+
+
+def distance(component: Component, mask: np.ndarray, landmark: int, volume: Volume) -> float | None:
+    """Millimetres from a component to the nearest voxel of a landmark (between centres), 0 where they overlap.
+
+    None where millimetres are unknown or the landmark is not in the mask.
+    """
+    box = bounding_box(mask == landmark)
+    if box is None or not volume.calibrated:
+        return None
+    start = [part.start for part in component.region]
+    own = volume.to_patient(np.argwhere(_surface(component.mask)) + start)
+    other = volume.to_patient(np.argwhere(_surface(mask[box] == landmark)) + [part.start for part in box])
+    if (mask[component.region][component.mask] == landmark).any():
+        return 0.0
+    return float(KDTree(other).query(own)[0].min())
+
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    return mask & ~ndimage.binary_erosion(mask)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from medvlm.findings.measure import (
     cardiothoracic_ratio,
     components,
+    distance,
     label_volumes,
     midline,
     side,
@@ -171,6 +172,18 @@ def test_the_location_is_what_surrounds_the_lesion():
     (nodule,) = components(mask, volume, label=7)
     assert surrounding_label(nodule, mask, {3, 4}) == 4
     assert surrounding_label(nodule, mask, {9}) is None
+
+
+def test_the_distance_to_a_landmark_is_in_millimetres_along_any_axis():
+    mask = np.zeros((30, 20, 20), np.uint8)
+    mask[2:5, 5:8, 5:8] = 1
+    mask[15:20, 5:8, 5:8] = 2
+    volume = grid((30, 20, 20), (0.5, 1.0, 2.0), (10, 20, 30))
+    (lesion,) = components(mask, volume, 1)
+    # From index 4 to index 15 along i: 11 steps of 0.5 mm.
+    assert distance(lesion, mask, 2, volume) == pytest.approx(5.5)
+    assert distance(lesion, mask, 3, volume) is None
+    assert distance(lesion, np.full_like(mask, 2), 2, volume) == 0.0
 
 
 @pytest.mark.parametrize("flip", [(1, 1, 1), (-1, -1, 1)])
