@@ -13,7 +13,7 @@ def annotate(
     splits: list[Literal["train", "validation", "test"]] | None = None,
     masks: bool = False,
     device: str = "auto",
-    workers: int = 0,
+    workers: int = 1,
     trainer: dict[str, Any] | None = None,
 ) -> None:
     """Run experts over a cohort and write their findings; run it again to complete an interrupted run.

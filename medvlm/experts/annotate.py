@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import lightning
 import nibabel
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from medvlm.errors import MedVLMError
+from medvlm.experts.applicability import check_header
+from medvlm.experts.bundle import Bundle
 from medvlm.experts.card import ExpertResult
 from medvlm.experts.expert import Expert
 from medvlm.experts.registry import find_expert, load_expert
@@ -29,7 +32,7 @@ from medvlm.experts.train import make_trainer
 from medvlm.findings.finding import Finding, read_findings, write_findings
 from medvlm.imaging.cohort import Cohort, CohortEntry, Split, read_cohort
 from medvlm.imaging.reader import load_study
-from medvlm.imaging.study import Study
+from medvlm.imaging.study import Series, Study, Volume
 from medvlm.storage import atomic_path, read_json, write_json
 
 
@@ -45,11 +48,12 @@ class Annotation:
 
 
 class StudyDataset(Dataset[tuple[CohortEntry, Study | str]]):
-    """Studies with their voxels read, or the reason why they cannot be."""
+    """Studies, or the reason why they cannot be read. In a worker process the voxels that experts want are read too."""
 
-    def __init__(self, cohort: Cohort, entries: Sequence[CohortEntry]) -> None:
+    def __init__(self, cohort: Cohort, entries: Sequence[CohortEntry], bundles: Sequence[Bundle]) -> None:
         self.cohort = cohort
         self.entries = list(entries)
+        self.bundles = list(bundles)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -57,9 +61,46 @@ class StudyDataset(Dataset[tuple[CohortEntry, Study | str]]):
     def __getitem__(self, index: int) -> tuple[CohortEntry, Study | str]:
         entry = self.entries[index]
         try:
-            return entry, load_study(self.cohort.root / entry.study)
+            study = load_study(self.cohort.root / entry.study)
+            return entry, study if get_worker_info() is None else self._with_voxels(study)
         except Exception as error:  # recorded by the caller; the other studies go on
             return entry, describe(error)
+
+    def _with_voxels(self, study: Study) -> Study:
+        """The study with the series that experts want, their voxels in memory, so that it can leave this process."""
+        series = []
+        for one in study.series:
+            wanted = any(check_header(bundle, one).ok for bundle in self.bundles)
+            load = _load_now(one) if wanted else _Failed(f"{study.source}: no expert reads this series.")
+            series.append(replace(one, load=load))
+        return replace(study, series=tuple(series))
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """A loader that has the voxels already."""
+
+    volume: Volume
+
+    def __call__(self) -> Volume:
+        return self.volume
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A loader that says why there are no voxels."""
+
+    reason: str
+
+    def __call__(self) -> Volume:
+        raise MedVLMError(self.reason)
+
+
+def _load_now(series: Series) -> _Loaded | _Failed:
+    try:
+        return _Loaded(series.volume)
+    except MedVLMError as error:
+        return _Failed(str(error))
 
 
 class AnnotationModule(lightning.LightningModule):
@@ -112,7 +153,7 @@ def annotate_cohort(
     splits: Sequence[Split] = ("train", "validation", "test"),
     masks: bool = False,
     device: str = "auto",
-    workers: int = 0,
+    workers: int = 1,
     trainer: dict[str, Any] | None = None,
 ) -> Annotation:
     """Run experts over a cohort and write their findings; studies that are done already are not run again.
@@ -135,8 +176,9 @@ def annotate_cohort(
     entries = [entry for split in splits for entry in cohort.split(split)]
     todo = [entry for entry in entries if not (out / "findings" / f"{entry.id}.jsonl").is_file()]
     if todo:
-        module = AnnotationModule([load_expert(name, device) for name in experts], out, masks)
-        _predict(module, StudyDataset(cohort, todo), workers, trainer or {})
+        loaded = [load_expert(name, device) for name in experts]
+        studies = StudyDataset(cohort, todo, [expert.bundle for expert in loaded])
+        _predict(AnnotationModule(loaded, out, masks), studies, workers, trainer or {})
     failed = {path.stem: "; ".join(read_json(path).values()) for path in sorted((out / "failed").glob("*.json"))}
     done = read_annotations(out)
     if not done:

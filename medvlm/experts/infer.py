@@ -96,6 +96,8 @@ class Predictor:
         numbers = {name: number for number, name in bundle.labels.items()}
         objects = {rule.label for rule in bundle.spec.rules if rule.kind == "components"}
         self.objects = sorted(numbers[name] for name in objects if name in numbers)
+        scattered = objects | {rule.label for rule in bundle.spec.rules if rule.kind == "region"}
+        self.organs = sorted(number for name, number in numbers.items() if number and name not in scattered)
 
     def predict(self, volume: Volume) -> Prediction:
         """Run the network on one volume (3-D) or image (2-D)."""
@@ -104,7 +106,7 @@ class Predictor:
         grid = plan_grid(volume, self.bundle.input)
         logits, classes = self.logits(resample(volume, grid, self.bundle.input))
         probabilities = logits.softmax(dim=0)
-        mask = draw_mask(logits, probabilities, grid, self.objects)
+        mask = draw_mask(logits, probabilities, grid, self.objects, self.organs)
         return Prediction(mask, probabilities, grid.affine, classes)
 
     def _predict_image(self, volume: Volume) -> Prediction:
@@ -128,17 +130,22 @@ class Predictor:
 
 
 def draw_mask(
-    logits: torch.Tensor, probabilities: torch.Tensor, grid: WorkingGrid, objects: Collection[int]
+    logits: torch.Tensor,
+    probabilities: torch.Tensor,
+    grid: WorkingGrid,
+    objects: Collection[int],
+    organs: Collection[int],
 ) -> np.ndarray:
     """Label map on the series' own grid.
 
     Anatomy is the likeliest structure among those that are not objects, taken over voxel by voxel; objects (small,
-    measured to the millimetre) are drawn over it from their interpolated probability.
+    measured to the millimetre) are drawn over it from their interpolated probability. An organ is one piece.
     """
     anatomy = [channel for channel in range(len(logits)) if channel not in objects]
     kept = logits if not objects else logits[anatomy]
     lookup = np.array(anatomy, np.uint8)
     labels = lookup[kept.max(dim=0).indices.numpy()]
+    keep_largest(labels, organs)
     mask = grid.labels_to_canonical(labels)
     for label in objects:
         field = probabilities[label].float().numpy()
@@ -151,3 +158,18 @@ def draw_mask(
             values, region = grid.region_to_native(field, box)
             mask[region][values > 0.5] = label
     return grid.from_canonical(mask)
+
+
+def keep_largest(labels: np.ndarray, organs: Collection[int]) -> None:
+    """In place: of each organ keep the largest connected piece; its other voxels become background."""
+    regions = ndimage.find_objects(labels, max_label=max(organs, default=0))
+    for organ in organs:
+        region = regions[organ - 1]
+        if region is None:
+            continue
+        part = labels[region]
+        own = part == organ
+        pieces, count = ndimage.label(own)
+        if count > 1:
+            largest = int(np.bincount(pieces.ravel())[1:].argmax()) + 1
+            part[own & (pieces != largest)] = 0

@@ -77,14 +77,15 @@ def test_a_trainer_that_asks_for_a_missing_gpu_is_one_sentence() -> None:
         make_trainer({"accelerator": "gpu"})
 
 
+@pytest.mark.parametrize("workers", [0, 1])
 def test_annotating_writes_findings_and_isolates_the_study_that_fails(
-    trained: tuple[Path, Path], tmp_path: Path
+    workers: int, trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, source = trained
     cohort = tmp_path / "cohort"
     shutil.copytree(source, cohort)
     (cohort / "s1" / "ct.nii.gz").write_bytes(b"torn")
-    done = annotate_cohort(cohort, tmp_path / "out", [str(root)], masks=True, device="cpu")
+    done = annotate_cohort(cohort, tmp_path / "out", [str(root)], masks=True, device="cpu", workers=workers)
     assert (done.studies, done.resumed) == (5, 0)
     assert list(done.failed) == ["s1"]
     assert "ct.nii.gz" in done.failed["s1"]
@@ -96,12 +97,12 @@ def test_annotating_writes_findings_and_isolates_the_study_that_fails(
 
 def test_annotating_again_runs_only_what_is_missing(trained: tuple[Path, Path], tmp_path: Path) -> None:
     root, cohort = trained
-    annotate_cohort(cohort, tmp_path / "out", [str(root)], device="cpu")
+    annotate_cohort(cohort, tmp_path / "out", [str(root)], device="cpu", workers=0)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "findings").iterdir()}
     gone = tmp_path / "out" / "findings" / "s2.jsonl"
     text = gone.read_text()
     gone.unlink()
-    done = annotate_cohort(cohort, tmp_path / "out", [str(root)], device="cpu")
+    done = annotate_cohort(cohort, tmp_path / "out", [str(root)], device="cpu", workers=0)
     assert (done.studies, done.resumed) == (6, 5)
     assert gone.read_text() == text
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items() if path != gone)
@@ -111,10 +112,10 @@ def test_a_folder_of_other_experts_findings_is_not_mixed_with_new_ones(
     trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
     root, cohort = trained
-    annotate_cohort(cohort, tmp_path / "out", [str(root)], splits=["test"], device="cpu")
+    annotate_cohort(cohort, tmp_path / "out", [str(root)], splits=["test"], device="cpu", workers=0)
     other = write_bundle(tmp_path / "other")
     with pytest.raises(MedVLMError, match="choose another --out"):
-        annotate_cohort(cohort, tmp_path / "out", [str(other)], device="cpu")
+        annotate_cohort(cohort, tmp_path / "out", [str(other)], device="cpu", workers=0)
     with pytest.raises(MedVLMError, match=r"no annotation\.json"):
         read_annotations(tmp_path)
 
