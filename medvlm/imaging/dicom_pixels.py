@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,12 +48,26 @@ def read_voxels(frames: Sequence[Frame], modality: str, padding: tuple[float, fl
             raise MedVLMError(f"{layout.path}: an image of {' x '.join(map(str, shape))} does not fit into memory.")
         voxels = np.empty(shape, dtype=kind)
         try:
-            with quiet_pydicom():
+            with quiet_pydicom(), _openjpeg_threads():
                 _fill(voxels, frames, modality, padding)
         except _TooWide:
             continue
         return voxels.transpose((2, 1, 0, 3) if layout.is_colour else (2, 1, 0))
     raise AssertionError("float32 takes every value")
+
+
+@contextmanager
+def _openjpeg_threads() -> Iterator[None]:
+    """OpenJPEG takes its number of threads from the environment; the user's own choice stays."""
+    name = "OPJ_NUM_THREADS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def _kinds(frames: Sequence[Frame], padding: tuple[float, float] | None, modality: str) -> list[np.dtype]:
@@ -189,8 +203,8 @@ def _decoded(layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray
 
 def _pixels(dataset: pydicom.Dataset, layout: PixelLayout, index: int) -> np.ndarray:
     if layout.syntax in (JPEG2000Lossless, JPEG2000) and layout.samples == 1:
-        # Pillow lets other threads run while it decodes; the first choice of pydicom does not. What Pillow cannot do
-        # (odd precisions) falls to the others.
+        # Pillow's OpenJPEG decodes the blocks of an image in parallel (`_openjpeg_threads`); pydicom's first choice
+        # was built without. What Pillow cannot do (odd precisions) falls to the others.
         with suppress(Exception):
             return pixel_array(dataset, index=index, decoding_plugin="pillow")
     return pixel_array(dataset, index=index)

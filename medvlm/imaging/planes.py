@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,6 +65,29 @@ def flat(canonical: Volume, pixels: np.ndarray, plane: Plane, index: float) -> S
     rows = canonical.affine[:3, along]
     turned = np.swapaxes(pixels, 0, 1)[::-1, ::-1]
     return Slice(turned, canonical.to_patient(corner), -columns, -rows)
+
+
+def slice_at(volume: Volume, plane: Plane, point: Sequence[float]) -> int:
+    """The slice (index along the canonical axis) that is nearest to a RAS+ point in millimetres.
+
+    Raises:
+        MedVLMError: the point lies outside the volume.
+    """
+    canonical = volume.to_canonical()
+    axis = AXES[plane][0]
+    index = np.linalg.solve(canonical.affine, [*point, 1.0])[axis]
+    count = canonical.array.shape[axis]
+    if not -0.5 <= index <= count - 0.5:
+        raise MedVLMError(f"the point {tuple(round(float(value), 1) for value in point)} lies outside the volume.")
+    return min(max(int(np.floor(index + 0.5)), 0), count - 1)
+
+
+def project(canonical: Volume, plane: Plane, how: Literal["max", "min", "mean"]) -> Slice:
+    """All slices of a canonical volume in one picture: maximum, minimum or mean along the axis."""
+    axis = AXES[plane][0]
+    array = canonical.array
+    pixels = array.mean(axis=axis, dtype=np.float32) if how == "mean" else getattr(array, how)(axis=axis)
+    return flat(canonical, pixels, plane, (array.shape[axis] - 1) / 2)
 
 
 def as_stored(volume: Volume, frame: int) -> Slice:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from medvlm.errors import MedVLMError
 from medvlm.imaging import draw
-from medvlm.imaging.planes import AXES, SIDES, FittedSlice, Panel, Plane, Slice, as_stored, cut, fit, flat
+from medvlm.imaging.planes import AXES, SIDES, FittedSlice, Panel, Plane, Slice, as_stored, cut, fit, project
 from medvlm.imaging.study import Series, Volume
 from medvlm.imaging.windows import Table, Window, default_window, series_window
 from medvlm.storage import atomic_path
@@ -77,9 +79,7 @@ def overview(series: Series, size: int = 224) -> View:
     cells = [(0, 0, half, half), (half, 0, size, half), (0, half, half, size), (half, half, size, size)]
     slices: list[tuple[str, Slice]] = []
     if volume.unit == "HU":
-        mean = canonical.array.mean(axis=1, dtype=np.float32)
-        middle = (canonical.array.shape[1] - 1) / 2
-        slices.append(("coronal mean", flat(canonical, mean, "coronal", middle)))
+        slices.append(("coronal mean", project(canonical, "coronal", "mean")))
     else:
         middle_index = canonical.array.shape[1] // 2
         slices.append((f"coronal {middle_index}", cut(canonical, "coronal", middle_index)))
@@ -153,6 +153,60 @@ def slice_view(
     title = f"{plane} {index}" if volume.oriented else f"image {index}"
     caption = f"{title}, window {window.name}" + (f", {', '.join(shown)}" if shown else "")
     return View(np.asarray(image), series, caption, (replace(placed.panel, title=title),))
+
+
+def projection_view(
+    volume: Volume,
+    plane: Plane = "coronal",
+    how: Literal["max", "min", "mean"] = "max",
+    window: Window | Table | None = None,
+    size: int = 512,
+    series: str = "",
+) -> View:
+    """All slices in one picture (`max` is a MIP), with scale bar and side markers where they are known.
+
+    Args:
+        volume: grey voxels of known orientation.
+        plane: the plane of the picture.
+        how: what is taken along each ray.
+        window: grey levels; by default from the 5th to the 99th percentile of the projection.
+        size: width and height in pixels.
+        series: uid noted in the View.
+
+    Raises:
+        MedVLMError: a colour image, or an unknown orientation.
+    """
+    if volume.is_rgb or not volume.oriented:
+        raise MedVLMError("a projection needs grey voxels of known orientation.")
+    picture = project(volume.to_canonical(), plane, how)
+    placed = fit(picture, _grey(picture.pixels, window or _span_window(picture.pixels)), (0, 0, size, size))
+    image = Image.fromarray(_compose([placed], size))
+    if volume.calibrated:
+        draw.scale_bar(image, float(np.linalg.norm(placed.panel.right)))
+    draw.side_markers(image, *SIDES[plane])
+    title = f"{plane} {how}"
+    return View(np.asarray(image), series, f"{title} projection", (replace(placed.panel, title=title),))
+
+
+def montage(views: Sequence[View], columns: int) -> View:
+    """Views of one size side by side, row by row; every panel keeps its way back to the patient.
+
+    Raises:
+        MedVLMError: no views, or views of different sizes.
+    """
+    if not views or len({view.pixels.shape for view in views}) != 1:
+        raise MedVLMError("a montage needs views of one size.")
+    height, width = views[0].pixels.shape[:2]
+    rows = -(-len(views) // columns)
+    pixels = np.zeros((rows * height, min(columns, len(views)) * width, 3), dtype=np.uint8)
+    panels = []
+    for index, view in enumerate(views):
+        top, left = index // columns * height, index % columns * width
+        pixels[top : top + height, left : left + width] = view.pixels
+        for panel in view.panels:
+            x0, y0, x1, y1 = panel.box
+            panels.append(replace(panel, box=(x0 + left, y0 + top, x1 + left, y1 + top)))
+    return View(pixels, views[0].series, "; ".join(view.caption for view in views), tuple(panels))
 
 
 def _single(volume: Volume) -> Slice:

@@ -11,6 +11,8 @@ from PIL import Image
 from medvlm.errors import MedVLMError
 from medvlm.imaging import Series, Volume, overview, slice_view
 from medvlm.imaging.draw import COLOURS, colour_of
+from medvlm.imaging.planes import slice_at
+from medvlm.imaging.view import montage, projection_view
 from medvlm.imaging.windows import CT_WINDOWS, Table, Window, default_window, named_window, series_window
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -193,3 +195,36 @@ def test_a_window_of_the_file_is_used_outside_ct_unless_it_shows_nothing():
     assert series_window(series(volume, "", "MR", windows=(blind, good))) == good
     assert series_window(series(volume, "", "MR", windows=(blind,))).name == "percentile"
     assert series_window(series(chest(), "chest", windows=(good,))).name == "lung"
+
+
+def test_a_projection_shows_every_slice_once():
+    volume = chest()
+    volume.array[...] = 0
+    volume.array[10, 5, 3] = volume.array[40, 30, 20] = 1000
+    most = projection_view(volume, "coronal", "max", window=Window("w", 500, 1000), size=180).pixels[..., 0]
+    assert (most == 255).sum() > 0
+    assert most[60:, :60].max() > 200  # low k, the patient's right
+    assert most[:60, 100:].max() > 200
+    least = projection_view(volume, "coronal", "min", window=Window("w", 500, 1000), size=180).pixels
+    assert least[30:100, 30:90].max() == 0
+    with pytest.raises(MedVLMError, match="known orientation"):
+        projection_view(Volume(volume.array, volume.affine, oriented=False))
+
+
+def test_the_slice_through_a_point_is_found_whatever_the_order_of_the_voxels():
+    point = chest().to_canonical().to_patient(np.array([20.2, 11.4, 7.6]))
+    for volume in (chest(), chest(flip=True)):
+        assert [slice_at(volume, plane, point) for plane in ("sagittal", "coronal", "axial")] == [20, 11, 8]
+    with pytest.raises(MedVLMError, match="outside the volume"):
+        slice_at(chest(), "axial", (point[0], point[1], 500.0))
+
+
+def test_a_montage_keeps_the_way_back_of_every_panel():
+    views = [slice_view(chest(), "axial", index, size=100) for index in (6, 12, 18)]
+    together = montage(views, columns=2)
+    assert together.pixels.shape == (200, 200, 3)
+    assert np.array_equal(together.pixels[100:, :100], views[2].pixels)
+    assert np.allclose(together.to_patient(50, 150), views[2].to_patient(50, 50))
+    assert together.to_patient(150, 150) is None
+    with pytest.raises(MedVLMError, match="of one size"):
+        montage([views[0], slice_view(chest(), "axial", 1, size=60)], 2)
