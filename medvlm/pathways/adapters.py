@@ -45,7 +45,7 @@ def _symbols(columns: dict[str, Any], number: int) -> dict[str, Any]:
         return json.loads(symbols) if isinstance(symbols, str) else symbols
     if "asked" not in columns or "truth" not in columns:
         raise PathwayError("the data set has no column 'symbols'; write it with 'medvlm pathway simulate'.")
-    found = {key: columns[key][number] for key in ("asked", "truth", "questions") if key in columns}
+    found: dict[str, Any] = {key: columns[key][number] for key in ("asked", "truth", "questions") if key in columns}
     if isinstance(found["truth"], str):
         found["truth"] = json.loads(found["truth"])
     return found

@@ -252,9 +252,7 @@ class Checker:
     def _draw(self, random: Random, state: State) -> dict[str, Symbol] | None:
         slot = next((number for number, mask in enumerate(state) if mask & (mask - 1)), None)
         if slot is None:
-            return {
-                name: self.domains[name].symbols[mask.bit_length() - 1] for name, mask in zip(self.names, state)
-            }
+            return {name: self.domains[name].symbols[mask.bit_length() - 1] for name, mask in zip(self.names, state)}
         bits = [1 << place for place in range(state[slot].bit_length()) if state[slot] >> place & 1]
         random.shuffle(bits)
         for bit in bits:
@@ -275,9 +273,7 @@ class Checker:
             slot = next((number for number, mask in enumerate(state) if mask & (mask - 1)), None)
             if slot is None:
                 count += 1
-                yield {
-                    name: self.domains[name].symbols[mask.bit_length() - 1] for name, mask in zip(self.names, state)
-                }
+                yield {name: self.domains[name].symbols[mask.bit_length() - 1] for name, mask in zip(self.names, state)}
                 continue
             for place in reversed(range(state[slot].bit_length())):
                 if state[slot] >> place & 1:

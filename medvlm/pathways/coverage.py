@@ -36,8 +36,8 @@ def branch_coverage(scorer: Scorer, rows: Iterable[Mapping[str, Any]]) -> tuple[
             continue
         total += 1
         counts.update(rows_reached(scorer, read_truth(scorer.pathway, truth, f"row {number}")))
-    found = {}
+    found: dict[int, RowCoverage] = {}
     for decision in scorer.pathway.decisions:
-        for row in decision.rows:
-            found.setdefault(row.line, RowCoverage(decision.id, row.line, row.text, counts[row.line]))
+        for branch in decision.rows:
+            found.setdefault(branch.line, RowCoverage(decision.id, branch.line, branch.text, counts[branch.line]))
     return list(found.values()), total

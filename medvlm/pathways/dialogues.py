@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medvlm.pathways.located import Located, PathwayError
 from medvlm.pathways.load_rules import read_symbol
+from medvlm.pathways.located import Located, PathwayError
 from medvlm.pathways.reward import Answer, Score, Scorer
 from medvlm.pathways.spec import Pathway, Symbol
 
@@ -25,7 +25,9 @@ def score_row(scorer: Scorer, row: Mapping[str, Any], answers: Sequence[str] | N
     name = str(row.get("id", "the conversation"))
     symbols = row.get("symbols") or {}
     if "asked" not in symbols or "truth" not in symbols:
-        raise PathwayError(f"{name}: 'symbols' has no 'asked' and 'truth'; make the file with 'medvlm pathway simulate'.")
+        raise PathwayError(
+            f"{name}: 'symbols' has no 'asked' and 'truth'; make the file with 'medvlm pathway simulate'."
+        )
     texts = list(answers) if answers is not None else assistant_texts(row["messages"])
     asked = symbols["asked"]
     if len(texts) != len(asked):

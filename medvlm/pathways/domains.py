@@ -79,9 +79,7 @@ def _domain(slot: Slot, cuts: set[tuple[float, int]]) -> Domain:
     return _cells(variable.low, variable.high, variable.step, cuts, extra)
 
 
-def _cells(
-    low: float, high: float, step: float, cuts: set[tuple[float, int]], extra: tuple[Symbol, ...]
-) -> Domain:
+def _cells(low: float, high: float, step: float, cuts: set[tuple[float, int]], extra: tuple[Symbol, ...]) -> Domain:
     bounds = tuple(sorted(cut for cut in cuts if low < cut[0] or cut == (low, 1)))
     bounds = tuple(cut for cut in bounds if cut[0] < high or cut == (high, 0))
     starts = [low, *(cut if side == 0 else cut + step for cut, side in bounds)]

@@ -375,7 +375,7 @@ class _Parser:
             variable = self.owner.variables.get(text) if kind == "word" else None
             if variable is not None and variable.scope:
                 return variable.scope
-        self.fail(f"{name}() needs a variable with a scope", "give the variable 'scope:' or compare it directly")
+        return self.fail(f"{name}() needs a variable with a scope", "give the variable 'scope:' or compare it directly")
 
 
 def _numeric(call: Function) -> Function:

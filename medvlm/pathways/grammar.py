@@ -30,7 +30,9 @@ def answer_grammar(pathway: Pathway, slot: Slot, split: Split = "train") -> str:
     lines = []
     if variable.type == "number":
         unit = "" if normal_unit(variable.unit) == "count" else f" {variable.unit}"
-        lines.append(f'number ::= [0-9] [0-9]? [0-9]? ("." [0-9])? {_quoted(unit)}' if unit else "number ::= [0-9] [0-9]?")
+        lines.append(
+            f'number ::= [0-9] [0-9]? [0-9]? ("." [0-9])? {_quoted(unit)}' if unit else "number ::= [0-9] [0-9]?"
+        )
         options += [f"number {_quoted('.')}", f"{_quoted(f'The {variable.subject} is ')} number {_quoted('.')}"]
     return "\n".join([f"root ::= {' | '.join(options)}", *lines]) + "\n"
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from medvlm.pathways import cues
+from medvlm.pathways.cues import phrases
 from medvlm.pathways.spec import Entity, Variable
 from medvlm.pathways.tokens import phrase_tokens
 
@@ -15,22 +15,22 @@ Payload = tuple[str, Any]
 Trie = dict[Any, Any]
 _END = None
 
-_CUES: Mapping[str, str] = {
-    "generic": cues.GENERIC,
-    "turn": cues.TURN,
-    "aside": cues.ASIDE,
-    "back_aside": cues.BACK_ASIDE,
-    "either": cues.EITHER,
-    "condition": cues.CONDITION,
-    "would": cues.WOULD,
-    "doubt": cues.DOUBT,
-    "back_doubt": cues.BACK_DOUBT,
-    "negation": cues.NEGATION,
-    "not": cues.NOT,
-    "back_negation": cues.BACK_NEGATION,
-    "not_assessable": cues.NOT_ASSESSABLE,
-    "pseudo": cues.PSEUDO,
-}
+_CUES = (
+    "generic",
+    "turn",
+    "aside",
+    "back_aside",
+    "either",
+    "condition",
+    "would",
+    "doubt",
+    "back_doubt",
+    "negation",
+    "not",
+    "back_negation",
+    "not_assessable",
+    "pseudo",
+)
 
 
 def add_phrase(trie: Trie, phrase: str, payload: Payload) -> None:
@@ -48,12 +48,10 @@ def _add(trie: Trie, words: tuple[str, ...], payload: Payload) -> None:
 
 def longest(trie: Trie, words: list[str], start: int, end: int) -> tuple[Payload, int] | None:
     """The longest phrase that starts at `start` and ends before `end`: its payload and the position after it."""
-    best, at, size = None, start, end
+    best, at = None, start
     node = trie
-    while at < size:
-        node = node.get(words[at])
-        if node is None:
-            break
+    while at < end and words[at] in node:
+        node = node[words[at]]
         at += 1
         payload = node.get(_END)
         if payload is not None:
@@ -61,17 +59,13 @@ def longest(trie: Trie, words: list[str], start: int, end: int) -> tuple[Payload
     return best
 
 
-def _lines(block: str) -> list[str]:
-    return [phrase.strip() for line in block.splitlines() for phrase in line.split("|") if phrase.strip()]
-
-
 @cache
 def bare_answers() -> Trie:
     """Yes and no, as phrases that stand for a whole answer."""
     trie: Trie = {}
-    for phrase in _lines(cues.YES):
+    for phrase in phrases("yes"):
         add_phrase(trie, phrase, ("yes", None))
-    for phrase in _lines(cues.NO):
+    for phrase in phrases("no"):
         add_phrase(trie, phrase, ("no", None))
     return trie
 
@@ -80,8 +74,8 @@ def bare_answers() -> Trie:
 def cue_trie() -> Trie:
     """All cues, shared by all variables."""
     trie: Trie = {}
-    for kind, block in _CUES.items():
-        for phrase in _lines(block):
+    for kind in _CUES:
+        for phrase in phrases(kind):
             add_phrase(trie, phrase, (kind, None))
     return trie
 

@@ -56,7 +56,7 @@ def lint(pathway: Pathway, scorer: Scorer | None = None) -> LintReport:
     _uncertain(report)
     _synonyms(report)
     for split in ("train", "heldout"):
-        right, total = _phrasings(report, scorer, split)  # type: ignore[arg-type]
+        right, total = _phrasings(report, scorer, split)
         report.figures[f"{split} phrasings read right"] = f"{right} of {total} ({100 * right / max(total, 1):.2f} %)"
     _tables(report, scorer)
     _reachable(report, scorer)
@@ -166,7 +166,7 @@ def _tables(report: LintReport, scorer: Scorer) -> None:
         holes: list[Mapping[str, Any]] = []
         doubles: list[tuple[Mapping[str, Any], list[int]]] = []
         for combination in product(*(checker.domains[name].symbols for name in names)):
-            env = dict(zip(names, combination))
+            env: dict[str, Any] = dict(zip(names, combination))
             if any(rule.evaluate(env) is not True for rule in local):
                 continue
             outcome, rows = decide_in(pathway, decision, env)
@@ -185,10 +185,12 @@ def _tables(report: LintReport, scorer: Scorer) -> None:
                 text = f"table '{decision.id}' gives {show_symbol(outcome)}, which '{decision.target}' cannot be"
                 report.add("error", rows[0].line, f"{text}; widen its range or mend the row")
                 break
-        for env in holes[:1]:
-            report.add("error", decision.line, f"table '{decision.id}' has no row for {_show(env)}; add one or 'else:'")
-        for env, lines in doubles[:1]:
-            text = f"table '{decision.id}' has rows at lines {lines} that both hit for {_show(env)}"
+        for hole in holes[:1]:
+            report.add(
+                "error", decision.line, f"table '{decision.id}' has no row for {_show(hole)}; add one or 'else:'"
+            )
+        for double, lines in doubles[:1]:
+            text = f"table '{decision.id}' has rows at lines {lines} that both hit for {_show(double)}"
             report.add("error", decision.line, f"{text}; make them exclude each other or use 'hit: first'")
         for row in decision.rows:
             if not hits[row.line] and row.condition.text != "otherwise":
@@ -298,32 +300,41 @@ def _rewards(report: LintReport, scorer: Scorer) -> None:
     report.figures["random answers"] = f"{100 * sum(uniform):.2f} %"
 
 
-def best_constant(scorer: Scorer, starts: int = 8) -> tuple[dict[str, Any], float]:
-    """The constant answer path that earns most, found by climbing from the reference cases and the best single answers."""
+def best_constant(scorer: Scorer) -> tuple[dict[str, Any], float]:
+    """The constant answer path that earns most on average over the reference cases, and its mean total.
+
+    A constant path clashes with itself or not, whatever the case, so its mean is a sum over slots once the clash is
+    known. The search climbs from every reference case and from the best single answers.
+    """
     names = scorer.pathway.turns.order
-    cases = scorer.cases
-    options = {name: scorer.checker.domains[name].symbols for name in names}
+    weights = scorer.pathway.reward
+    earned: dict[str, dict[Any, tuple[float, float]]] = {}
+    for name in names:
+        share = scorer.pathway.slots[name].variable.weight
+        earned[name] = {
+            symbol: (share * mean, share * positive * weights.consistency)
+            for symbol, (mean, positive) in scorer.constant_grades(name).items()
+        }
+    best = sum(scorer.pathway.slots[name].variable.weight * (1 + weights.consistency) for name in names)
+    floor = scorer.baseline(names)
 
     def mean(path: Mapping[str, Any]) -> float:
-        return sum(weight * scorer.score_symbols(path, case).total for case, weight in cases)
+        clashing = {slot for conflict in scorer.checker.conflicts(path) for slot in conflict.slots}
+        consistency = 1 - len(clashing) / len(names)
+        raw = sum(earned[name][path[name]][0] + consistency * earned[name][path[name]][1] for name in names)
+        return (raw - floor) / (best - floor)
 
-    step = max(1, len(cases) // starts)
-    best: dict[str, Any] = {}
-    reward = -1e9
-    for case, _ in cases[::step][:starts]:
-        path = {name: case[name] for name in names}
-        value = mean(path)
-        if value > reward:
-            best, reward = path, value
+    starts = [{name: case[name] for name in names} for case, _ in scorer.cases]
+    starts.append({name: max(earned[name], key=lambda symbol: sum(earned[name][symbol])) for name in names})
+    path = max(starts, key=mean)
+    reward = mean(path)
     improved = True
     while improved:
         improved = False
         for name in names:
-            for symbol in options[name]:
-                if symbol == best[name]:
-                    continue
-                trial = {**best, name: symbol}
+            for symbol in earned[name]:
+                trial = {**path, name: symbol}
                 value = mean(trial)
                 if value > reward + 1e-9:
-                    best, reward, improved = trial, value, True
-    return best, reward
+                    path, reward, improved = trial, value, True
+    return path, reward

@@ -95,9 +95,7 @@ def _prerequisite(slot: Slot, compiler: Compiler, root: Located) -> list[Rule]:
     return [Rule(f"when_{name}", expression, text, variable.line)]
 
 
-def read_decisions(
-    source: Located | None, compiler: Compiler, slots: Mapping[str, Slot]
-) -> tuple[Decision, ...]:
+def read_decisions(source: Located | None, compiler: Compiler, slots: Mapping[str, Slot]) -> tuple[Decision, ...]:
     """Decision tables; one with `for: eye` becomes one table an eye."""
     decisions: list[Decision] = []
     for name, item in source.mapping("decisions").items() if source else ():
@@ -126,7 +124,9 @@ def _decision(
     if member is not None and f"{target}[{member[1]}]" in slots:
         target = f"{target}[{member[1]}]"
     if target not in slots:
-        target_item.fail(f"decision '{name}' has the target '{target}', which is no variable", suggestion(target, slots))
+        target_item.fail(
+            f"decision '{name}' has the target '{target}', which is no variable", suggestion(target, slots)
+        )
     rows = []
     for row in item.need("rows", f"decision '{name}'").items("rows"):
         row.mapping("a row", ("if", "then", "text", "uncertain"))
@@ -143,10 +143,10 @@ def _decision(
     hit = item.get("hit", "first").choice("hit", ("first", "unique", "max"))
     if hit == "max" and slots[target].variable.type not in ("ordinal", "number"):
         item.value["hit"].fail(f"hit: max needs an order, and '{target}' has none", "make it ordinal or use hit: first")
-    for row in rows:
-        read = (*row.condition.slots, *(row.outcome.slots if isinstance(row.outcome, Expression) else ()))
+    for made in rows:
+        read = (*made.condition.slots, *(made.outcome.slots if isinstance(made.outcome, Expression) else ()))
         if target in read:
-            Located(None, row.line, item.file).fail(f"the row reads its own target '{target}'", "name inputs only")
+            Located(None, made.line, item.file).fail(f"the row reads its own target '{target}'", "name inputs only")
     return Decision(full, target, hit, tuple(rows), item.line)  # type: ignore[arg-type]
 
 

@@ -23,10 +23,8 @@ def read_turns(
     frames: Mapping[str, Phrasings],
 ) -> Turns:
     """The turn graph; without the section: all slots in order, the last decided one as conclusion."""
-    conclusion = decisions[-1].target if decisions else next(reversed(slots))
-    turns = Turns(
-        order=tuple(slots), conclusion=conclusion, hint_say=frames["hint"], confirm_say=frames["confirm"]
-    )
+    conclusion = decisions[-1].target if decisions else list(slots)[-1]
+    turns = Turns(order=tuple(slots), conclusion=conclusion, hint_say=frames["hint"], confirm_say=frames["confirm"])
     if source is None:
         return turns
     source.mapping("'turns'", _KEYS)

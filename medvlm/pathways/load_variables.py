@@ -123,7 +123,7 @@ def _variable(name: str, item: Located, entities: Mapping[str, Entity], frames: 
     else:
         for key in ("unit", "range", "step", "tolerance", "dimension"):
             if key in fields:
-                fields[key].fail(f"'{key}' is for numbers, and '{name}' is {kind}", f"remove it or use 'type: number'")
+                fields[key].fail(f"'{key}' is for numbers, and '{name}' is {kind}", "remove it or use 'type: number'")
     when = fields.get("when")
     return Variable(
         id=name,
@@ -155,7 +155,9 @@ def _positive(item: Located, what: str) -> float:
 def _number(name: str, item: Located) -> dict[str, Any]:
     unit = item.need("unit", f"number '{name}'")
     if not known_unit(unit.text("unit")):
-        unit.fail(f"the unit '{unit.value}' is not known", "use mm, cm, mL, %, HU, ms, ng/L, years, days, points or count")
+        unit.fail(
+            f"the unit '{unit.value}' is not known", "use mm, cm, mL, %, HU, ms, ng/L, years, days, points or count"
+        )
     limits = item.need("range", f"number '{name}'")
     pair = [entry.number("range") for entry in limits.items("range")]
     if len(pair) != 2 or pair[0] >= pair[1]:

@@ -20,7 +20,6 @@ from medvlm.errors import MedVLMError
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"-?\d+")
 _FLOAT = re.compile(r"-?\d+\.\d+")
-_MISSING = object()
 
 
 class PathwayError(MedVLMError):
@@ -100,14 +99,17 @@ class Located:
 
     def get(self, key: str, default: Any = None) -> Located:
         """An entry of a mapping, or `default` with this line."""
-        item = self.value.get(key, _MISSING) if isinstance(self.value, dict) else _MISSING
-        return Located(default, self.line, self.file) if item is _MISSING else item
+        if isinstance(self.value, dict) and key in self.value:
+            found: Located = self.value[key]
+            return found
+        return Located(default, self.line, self.file)
 
     def need(self, key: str, what: str) -> Located:
         """An entry of a mapping that must be there."""
         if not isinstance(self.value, dict) or key not in self.value:
             self.fail(f"{what} has no '{key}'", f"add '{key}:' to it")
-        return self.value[key]
+        found: Located = self.value[key]
+        return found
 
 
 def suggestion(word: str, options: Iterable[str]) -> str:
@@ -166,6 +168,7 @@ def _convert(node: yaml.Node, file: str) -> Located:
         return Located(entries, line, file)
     if isinstance(node, yaml.SequenceNode):
         return Located([_convert(item, file) for item in node.value], line, file)
+    assert isinstance(node, yaml.ScalarNode)
     return Located(_scalar(node), line, file)
 
 

@@ -73,7 +73,9 @@ class Paraphraser:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         url = f"{self.endpoint}/chat/completions"
         if not url.startswith(("http://", "https://")):
-            raise PathwayError(f"the endpoint '{self.endpoint}' is no http address; give something like http://host/v1.")
+            raise PathwayError(
+                f"the endpoint '{self.endpoint}' is no http address; give something like http://host/v1."
+            )
         message = urllib.request.Request(url, json.dumps(request).encode(), headers)
         try:
             with urllib.request.urlopen(message, timeout=self.timeout) as response:
@@ -82,6 +84,8 @@ class Paraphraser:
         except (urllib.error.URLError, TimeoutError) as error:
             raise PathwayError(f"{url} does not answer ({error}); check the address or leave out --endpoint.") from None
         except (ValueError, KeyError, IndexError, TypeError):
-            raise PathwayError(f"{url} does not answer like an OpenAI-compatible endpoint; check the address.") from None
+            raise PathwayError(
+                f"{url} does not answer like an OpenAI-compatible endpoint; check the address."
+            ) from None
         lines = (line.strip(" -*\t") for line in str(content).splitlines())
         return [line.split(". ", 1)[-1] if line[:1].isdigit() else line for line in lines if line][: self.count]

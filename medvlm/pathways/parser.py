@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from medvlm.pathways.cues import word_set
 from medvlm.pathways.lexicon import Trie, variable_trie
-from medvlm.pathways.mentions import Mention, Reading1, scan
+from medvlm.pathways.mentions import Found, Mention
 from medvlm.pathways.quantities import Interval, Quantity, QuantityReader
+from medvlm.pathways.scan import scan
 from medvlm.pathways.spec import NOT_ASSESSABLE, Pathway, Slot, Variable, show_symbol
 from medvlm.pathways.tokens import MAX_CHARACTERS, phrase_tokens, tokenise
 
 State = Literal["value", "unknown", "ambiguous", "no_match"]
 _MEMORY = 20_000
-_FILLER = frozenset(
-    "it is a an the this answer final grade category level stage score value of i would say think my here - ( ) : , ; . ! = "
-    "assign call give be as to and for reading result class type was that s are looks like seems appears image view".split()
-)
+_FILLER = word_set("fillers") | frozenset("-():,;.!=")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -174,7 +173,7 @@ class VariableReader:
             self._questions[question] = symbols.pop() if len(symbols) == 1 else (... if symbols else None)
         return self._questions[question]
 
-    def _read_symbol(self, mentions: list[Mention], found: Reading1, proposed: Any) -> Reading:
+    def _read_symbol(self, mentions: list[Mention], found: Found, proposed: Any) -> Reading:
         boolean = self.variable.type == "boolean"
         asserted: dict[Any, Mention] = {}
         denied: dict[Any, Mention] = {}
@@ -217,7 +216,7 @@ class VariableReader:
         return Reading("no_match", None, (), "no value is named")
 
     def _bare(
-        self, found: Reading1, boolean: bool, proposed: Any, asserted: dict[Any, Mention], denied: dict[Any, Mention]
+        self, found: Found, boolean: bool, proposed: Any, asserted: dict[Any, Mention], denied: dict[Any, Mention]
     ) -> None:
         """What yes or no mean, given what the question proposed."""
         for yes, start, end in found.bare:
@@ -252,7 +251,7 @@ class VariableReader:
             if parent in asserted and parent is not None and self.variable.by_symbol[parent].abstract:
                 del asserted[parent]
 
-    def _read_set(self, mentions: list[Mention], found: Reading1) -> Reading:
+    def _read_set(self, mentions: list[Mention], found: Found) -> Reading:
         named = [mention for mention in mentions if mention.kind != "generic"]
         asserted = {mention.symbol: mention for mention in named if mention.stance == "asserted"}
         denied = {mention.symbol: mention for mention in named if mention.stance == "denied"}
@@ -278,7 +277,7 @@ class VariableReader:
             return Reading("value", frozenset(), spans, "all are denied")
         return Reading("no_match", None, _spans(denied.values()), "no value is named")
 
-    def _read_number(self, mentions: list[Mention], found: Reading1) -> Reading:
+    def _read_number(self, mentions: list[Mention], found: Found) -> Reading:
         numbers = [mention for mention in mentions if isinstance(mention.symbol, Quantity)]
         measured = [mention for mention in numbers if mention.symbol.has_unit]
         if not measured:
@@ -322,19 +321,13 @@ def _spans(mentions: Iterable[Mention]) -> tuple[tuple[int, int], ...]:
 
 
 def _final_answer(text: str) -> str:
-    """Blank out a leading `<think>...</think>` and the tags of `<answer>...</answer>`; positions stay."""
+    """Blank out everything but the answer of `<think>...</think>` and `<answer>...</answer>`; positions stay."""
     if "<" not in text:
         return text
-    lowered = text.lower()
-    end = lowered.rfind("</think>")
-    if end >= 0:
-        end += len("</think>")
-        text = " " * end + text[end:]
-        lowered = " " * end + lowered[end:]
-    for tag in ("<answer>", "</answer>"):
-        at = lowered.find(tag)
-        if at >= 0:
-            keep_from = at if tag.startswith("</") else at + len(tag)
-            text = text[:keep_from] + " " * len(text[keep_from:]) if tag.startswith("</") else " " * keep_from + text[keep_from:]
-            lowered = text.lower() if len(text.lower()) == len(text) else text
-    return text
+    start = max(0, text.rfind("</think>") + len("</think>")) if "</think>" in text else 0
+    opened = text.find("<answer>", start)
+    if opened >= 0:
+        start = opened + len("<answer>")
+    closed = text.find("</answer>", start)
+    end = closed if closed >= 0 else len(text)
+    return " " * start + text[start:end] + " " * (len(text) - end)

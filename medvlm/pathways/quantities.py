@@ -5,39 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+from medvlm.pathways.cues import phrases, word_set
 from medvlm.pathways.spec import Variable
 from medvlm.pathways.tokens import Tokens, phrase_tokens
 from medvlm.pathways.units import is_unit, normal_unit, unit_factor
 
-_WORDS = {
-    word: float(index)
-    for index, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
-} | {"single": 1.0, "both": 2.0, "fifteen": 15.0, "twenty": 20.0}
-_BELOW = ("less than", "under", "below", "smaller than", "fewer than", "<", "short of", "lower than")
-_ABOVE = ("more than", "greater than", "over", "above", "exceeding", "exceeds", "larger than", ">", "bigger than", "higher than", "beyond")
-_AT_MOST = (
-    "at most", "up to", "no more than", "not more than", "no larger than", "not exceeding", "not larger than", "maximum of", "≤", "< =",
-    "not greater than", "no greater than", "not above", "does not exceed", "not over",
-)  # fmt: skip
-_AT_LEAST = ("at least", "not less than", "no less than", "minimum of", "≥", "> =", "not below", "not under", "not smaller than")
-_NEAR = ("about", "approximately", "around", "roughly", "~", "circa", "some", "nearly", "almost", "just")
-# Numbers that name something else than a measurement.
-_LABELS = frozenset(
-    "slice image series frame level grade stage category type class rads phase page figure fig table segment case number "
-    "no version study t l c b lr tr cat probability p score pirad birad week day time patient nodule lesion group".split()
-)
-# `grown from 6 mm to 8 mm` is 8 mm now, `from 6 to 8 mm` a range.
-_CHANGES = frozenset("grown grew increased decreased changed progressed enlarged went shrunk reduced rose fell".split())
+_WORDS = {word: float(number) for number, word in enumerate(phrases("number_words"))}
+_WORDS |= {"single": 1.0, "both": 2.0}
+_LABELS = word_set("number_labels")
+_CHANGES = word_set("changes")
 _COMPARATORS: dict[tuple[str, ...], str] = {
     phrase_tokens(phrase): name
-    for name, phrases in (
-        ("below", _BELOW),
-        ("above", _ABOVE),
-        ("at_most", _AT_MOST),
-        ("at_least", _AT_LEAST),
-        ("near", _NEAR),
-    )
-    for phrase in phrases
+    for name in ("below", "above", "at_most", "at_least", "near")
+    for phrase in phrases(name)
 }
 _LONGEST = max(len(words) for words in _COMPARATORS)
 _TINY = 1e-6
@@ -97,7 +77,7 @@ class QuantityReader:
             if ranged:
                 break
         at_end = self._out_of(words, at_end)
-        if joined == "range" and at > 0 and words[at - 1] == "from" and _CHANGES.intersection(words[max(0, at - 5) : at]):
+        if joined == "range" and words[max(0, at - 1)] == "from" and _CHANGES.intersection(words[max(0, at - 5) : at]):
             joined = "change"
         known = [item for item in factors if item is not None]
         if any(item == 0.0 for item in known):
@@ -151,7 +131,7 @@ class QuantityReader:
         # `one` is a pronoun unless it counts something.
         if word in _WORDS and self.countable:
             following = words[at + 1] if at + 1 < len(words) else ""
-            if word != "one" or following not in ("of", "can", "cannot", "could", "would", "should", "may", "might", "s"):
+            if word != "one" or following not in ("of", "can", "cannot", "could", "would", "should", "may", "might"):
                 return _WORDS[word]
         return None
 
@@ -163,7 +143,8 @@ class QuantityReader:
         word = words[at]
         if word in ("ng", "pg", "ug") and at + 2 < len(words) and words[at + 1] == "/":
             return unit_factor(f"{word}/{words[at + 2]}", self.variable.unit) or 0.0, at + 3
-        if word in ("mm", "cm") and at + 1 < len(words) and words[at + 1] == "3" and tokens.ends[at] == tokens.starts[at + 1]:
+        cubed = words[at + 1 : at + 2] == ["3"] and tokens.ends[at] == tokens.starts[at + 1]
+        if word in ("mm", "cm") and cubed:
             return unit_factor(f"{word}3", self.variable.unit) or 0.0, at + 2
         if not is_unit(word) or (word in ("m", "s", "d", "y", "l") and tokens.starts[at] > tokens.ends[at - 1] + 1):
             return None, at

@@ -7,17 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from medvlm.pathways.consistency import Checker, Conflict
+from medvlm.pathways.cues import word_set
 from medvlm.pathways.parser import AnswerParser, Reading
 from medvlm.pathways.spec import NOT_ASSESSABLE, Pathway, Slot
 
 _HEADING = re.compile(r"^[ \t]*([A-Za-z][A-Za-z /&-]{2,40}?)[ \t]*:", re.MULTILINE)
-_SKIPPED = frozenset(
-    "history indication clinical comparison technique reason examination exam procedure protocol priors question request".split()
-)
-_SECTIONS = _SKIPPED | frozenset(
-    "findings finding impression conclusion assessment summary opinion result results report recommendation observations "
-    "interpretation description diagnosis lungs heart pleura bones mediastinum macula retina".split()
-)
+_SKIPPED = word_set("skipped_sections")
+_SECTIONS = _SKIPPED | word_set("sections")
 _SENTENCE = re.compile(r"[^.;?!\n]+(?:\.(?=\S)[^.;?!\n]*)*[.;?!\n]*")
 
 
@@ -66,15 +62,17 @@ class ReportReader:
         lowered = sentence.lower()
         for slot in self.pathway.slots.values():
             scope = slot.variable.scope
-            if scope is None or slot.member is None:
-                yield slot
-            elif any(name.lower() in lowered for name in self.pathway.entities[scope].members[slot.member]):
+            if (
+                scope is None
+                or slot.member is None
+                or any(name.lower() in lowered for name in self.pathway.entities[scope].members[slot.member])
+            ):
                 yield slot
 
 
 def _join(readings: list[Reading]) -> Reading:
     """Several sentences about one slot: agreeing values count once, different ones are ambiguous."""
-    values = {}
+    values: dict[str, Reading] = {}
     for reading in readings:
         if reading.state == "value":
             values.setdefault(str(reading), reading)
@@ -102,7 +100,13 @@ def _bodies(text: str) -> Iterable[tuple[int, int]]:
         if words and (words[0] in _SECTIONS or words[-1] in _SECTIONS):
             skipped = words[0] in _SKIPPED or words[-1] in _SKIPPED
             # `Lungs:` is a heading and the subject of its sentence: it stays in.
-            keep_heading = words[-1] not in _SKIPPED and words[-1] in ("lungs", "heart", "pleura", "bones", "mediastinum")
+            keep_heading = words[-1] not in _SKIPPED and words[-1] in (
+                "lungs",
+                "heart",
+                "pleura",
+                "bones",
+                "mediastinum",
+            )
             marks.append((match.start(), match.start() if keep_heading else match.end(), skipped))
     bodies = []
     if not marks or marks[0][0] > 0:

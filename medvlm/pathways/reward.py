@@ -98,7 +98,9 @@ class Scorer:
         self.checker = Checker(pathway)
         self.cases = list(cases) if cases is not None else reference_cases(self.checker)
         if not self.cases:
-            raise PathwayError(f"{pathway.file}: no case satisfies all rules; see 'medvlm pathway lint {pathway.file}'.")
+            raise PathwayError(
+                f"{pathway.file}: no case satisfies all rules; see 'medvlm pathway lint {pathway.file}'."
+            )
         self._priors: dict[str, _Prior] = {}
         self._grades: dict[tuple[str, Any, Any], tuple[float, str]] = {}
 
@@ -121,9 +123,7 @@ class Scorer:
         readings = tuple(Reading("no_match") if item is None else Reading("value", item) for item in path.values())
         return self._score(answers, readings, truth)
 
-    def _score(
-        self, answers: Sequence[Answer], readings: tuple[Reading, ...], truth: Mapping[str, Symbol]
-    ) -> Score:
+    def _score(self, answers: Sequence[Answer], readings: tuple[Reading, ...], truth: Mapping[str, Symbol]) -> Score:
         weights = self.weights
         asserted: dict[str, Any] = {}
         repeated: list[Conflict] = []
@@ -197,19 +197,27 @@ class Scorer:
             known = self._priors[name] = self._prior(name)
         return known
 
-    def _prior(self, name: str) -> _Prior:
+    def constant_grades(self, name: str) -> dict[Any, tuple[float, float]]:
+        """For every answer to a slot: its mean grade over the cases, and the mean with negative grades as 0."""
         slot = self.pathway.slots[name]
+        mass = self._mass(name)
+        means = {}
+        for answer in dict.fromkeys((*mass, *self.checker.domains[name].symbols)):
+            grades = [(self._grade_symbol(slot, answer, truth)[0], share) for truth, share in mass.items()]
+            mean = sum(grade * share for grade, share in grades)
+            means[answer] = (mean, sum(max(grade, 0.0) * share for grade, share in grades))
+        return means
+
+    def _mass(self, name: str) -> dict[Any, float]:
         mass: dict[Any, float] = {}
         for case, weight in self.cases:
             mass[case[name]] = mass.get(case[name], 0.0) + weight
-        candidates = list(dict.fromkeys((*mass, *self.checker.domains[name].symbols)))
-        means, positives, sampled = [], [], 0.0
-        for answer in candidates:
-            grades = [(self._grade_symbol(slot, answer, truth)[0], share) for truth, share in mass.items()]
-            means.append(sum(grade * share for grade, share in grades))
-            positives.append(sum(max(grade, 0.0) * share for grade, share in grades))
-            sampled += mass.get(answer, 0.0) * means[-1]
-        return _Prior(max(means), max(positives), sampled)
+        return mass
+
+    def _prior(self, name: str) -> _Prior:
+        means = self.constant_grades(name)
+        sampled = sum(share * means[answer][0] for answer, share in self._mass(name).items())
+        return _Prior(max(mean for mean, _ in means.values()), max(top for _, top in means.values()), sampled)
 
     def grade(self, name: str, reading: Reading, truth: Symbol) -> tuple[float, str]:
         """Graded correctness of a reading in [-1, 1], and why."""
@@ -257,7 +265,11 @@ class Scorer:
             return max(-1.0, weights.partial * (1 - share) - weights.wrong * cost * (1 + share)), f"{distance:+d} steps"
         if variable.type == "categorical":
             given, right = variable.by_symbol[answer], variable.by_symbol[truth]
-            if right.parent is not None and right.parent in (given.symbol, given.parent) and names not in variable.costs:
+            if (
+                right.parent is not None
+                and right.parent in (given.symbol, given.parent)
+                and names not in variable.costs
+            ):
                 return weights.parent, "right class"
         return max(-1.0, -weights.wrong * cost), "wrong"
 

@@ -6,7 +6,7 @@ score as they are. Every answer is written only if the parser reads its symbol b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -54,7 +54,7 @@ class Simulator:
         split: Split = "train",
         order: str = "standard",
         hint: str = "none",
-        cases: list[Mapping[str, Symbol]] | None = None,
+        cases: Sequence[Mapping[str, Symbol]] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """`count` conversation rows; the same arguments give the same rows.
 
@@ -89,7 +89,9 @@ class Simulator:
         turns = self.pathway.turns
         names = list(turns.order)
         if turns.skip_not_assessable:
-            names = [name for name in names if case[name] != NOT_ASSESSABLE or not self.pathway.slots[name].variable.when]
+            names = [
+                name for name in names if case[name] != NOT_ASSESSABLE or not self.pathway.slots[name].variable.when
+            ]
         if order == "conclusion_first" and turns.conclusion in names:
             names.remove(turns.conclusion)
             names.insert(0, turns.conclusion)
@@ -149,7 +151,8 @@ class Simulator:
             if reading.state == "value" and reading.symbol == symbol:
                 return text
         raise PathwayError(
-            f"{self.pathway.file}: no wording of '{slot.name}' = {show_symbol(symbol)} is read back; run 'medvlm pathway lint'."
+            f"{self.pathway.file}: no wording of '{slot.name}' = {show_symbol(symbol)} is read back; "
+            "run 'medvlm pathway lint' on it."
         )
 
     def _row(
@@ -201,4 +204,3 @@ def _message(role: str, text: str) -> dict[str, Any]:
 def plain_symbol(symbol: Any) -> Any:
     """A symbol as JSON (sets become sorted lists)."""
     return sorted(symbol) if isinstance(symbol, frozenset) else symbol
-

@@ -10,7 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-MAX_CHARACTERS = 20_000
+from medvlm.pathways.cues import word_set
+
+MAX_CHARACTERS = 6_000
 _WORD_MEMORY = 50_000
 
 _FOLD = str.maketrans(
@@ -44,12 +46,10 @@ _FOLD = str.maketrans(
     }
 )
 # Written with or without a hyphen: `hypo-echoic` is `hypoechoic`.
-_PREFIXES = frozenset(
-    "hypo hyper iso micro macro multi sub intra extra pre peri supra semi poly neo pseudo para trans hemi mega".split()
-)
+_PREFIXES = word_set("prefixes")
 # A number, a word (with one apostrophe inside) or one mark that matters.
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)?|[^\W\d_]+(?:'[^\W\d_]+)?|[.,;:?!()\[\]<>=≤≥~/%+\n-]")
-_ABBREVIATIONS = frozenset(("eg", "ie", "g", "e", "i", "approx", "ca", "vs", "dr", "fig", "incl", "resp", "etc"))
+_ABBREVIATIONS = word_set("abbreviations")
 _IRREGULAR: Mapping[str, str] = {
     "foci": "focus",
     "nuclei": "nucleus",
