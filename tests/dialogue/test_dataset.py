@@ -41,10 +41,10 @@ def clinic(tmp_path):
 def test_folder_holds_splits_pictures_and_a_card(clinic, tmp_path):
     cohort, notes = clinic
     out = tmp_path / "data"
-    mix = Mix(expert=3, plain=2, practice=4, validation=1)
+    mix = Mix(expert=3, plain=2, practice=4, drill=2, validation=1)
     card = build_dataset(cohort, notes, "chest_ct", out, mix, seed=5, workers=1, progress=False)
-    # Two training studies with 3 + 2 + 4 conversations, one for validation with 1 + 1.
-    assert card["conversations"]["train"] == 18
+    # Two training studies with 3 + 2 + 4 + 2 conversations, one for validation with 1 + 1.
+    assert card["conversations"]["train"] == 22
     assert card["conversations"]["validation"] == 2
     assert card["patients"] == {"train": 2, "validation": 1, "test": 1}
     assert card == json.loads((out / "data.json").read_text())
@@ -87,7 +87,21 @@ def test_a_patient_in_two_splits_fails_the_build(tmp_path):
 def test_command_builds_and_says_what(clinic, tmp_path, medvlm_command):
     cohort, notes = clinic
     out = tmp_path / "data"
-    arguments = ["data", "build", cohort.root, "--findings", notes, "--out", out, "--practice", 1, "--workers", 1]
+    arguments = [
+        "data",
+        "build",
+        cohort.root,
+        "--findings",
+        notes,
+        "--out",
+        out,
+        "--workers",
+        1,
+        "--practice",
+        1,
+        "--drill",
+        0,
+    ]
     done = medvlm_command(*arguments)
     assert done.code == 0, done.err
     # 2 x (8 + 4 + 1) training conversations.
