@@ -137,7 +137,7 @@ def _header(path: Path, dataset: Dataset, end: int, known: dict[str, Header]) ->
     first = known.get(series) if series else None
     header = Header(
         path=path,
-        instance=fields.word("SOPInstanceUID") or path.name,
+        instance=fields.word("SOPInstanceUID") or str(path),
         study=fields.word("StudyInstanceUID"),
         series=series,
         patient=fields.text("PatientID") if first is None else first.patient,

@@ -99,10 +99,11 @@ def _volume_series(uid: str, header: Header, stack: Stack) -> Series:
 
     def load() -> Volume:
         voxels = read_voxels(stack.frames, header.modality, header.padding)
-        return Volume(voxels, stack.affine, "HU" if hounsfield else "1")
+        return Volume(voxels, stack.affine, "HU" if hounsfield else "1", stack.calibrated)
 
     layout = stack.frames[0].layout
-    grid = Grid((layout.columns, layout.rows, len(stack.frames)), stack.affine, colour=layout.is_colour)
+    shape = (layout.columns, layout.rows, len(stack.frames))
+    grid = Grid(shape, stack.affine, stack.calibrated, colour=layout.is_colour)
     return _make_series(uid, header, load, [frame.layout.path for frame in stack.frames], notes, grid)
 
 

@@ -23,11 +23,13 @@ class Stack:
         frames: ordered along +normal (row direction x column direction).
         affine: `[4, 4]` voxel (column, row, slice) → RAS+ mm; sheared where the gantry was tilted.
         notes: what had to be decided, one sentence each.
+        calibrated: every spacing is known.
     """
 
     frames: tuple[Frame, ...]
     affine: np.ndarray
     notes: tuple[str, ...] = field(default=())
+    calibrated: bool = True
 
 
 def same_plane(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -122,10 +124,11 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     place = place[order]
     positions = np.array([frame.position for frame in frames])
     notes: list[str] = []
+    thick = first.thickness is not None and first.thickness > 0
     if len(frames) == 1:
-        step = np.cross(row, column) * (first.thickness if first.thickness and first.thickness > 0 else 1.0)
-        if not first.thickness or first.thickness <= 0:
-            notes.append("A single slice of unknown thickness; 1 mm assumed.")
+        step = np.cross(row, column) * (first.thickness if thick else 1.0)
+        if not thick:
+            notes.append("A single slice of unknown thickness: no size can be stated.")
     else:
         _check_even(place)
         step = (positions[-1] - positions[0]) / (len(frames) - 1)
@@ -146,7 +149,7 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     affine[:3, 1] = column * first.spacing[0]
     affine[:3, 2] = step
     affine[:3, 3] = positions[0]
-    return Stack(tuple(frames), LPS_TO_RAS @ affine, tuple(notes))
+    return Stack(tuple(frames), LPS_TO_RAS @ affine, tuple(notes), thick or len(frames) > 1)
 
 
 def tolerance(step: float) -> float:

@@ -245,7 +245,7 @@ def _geometry(header: Nifti1Header, path: Path, notes: list[str]) -> tuple[np.nd
     """Affine in RAS+ mm, whether millimetres are known, whether sides are known."""
     sform, qform = int(header["sform_code"]), int(header["qform_code"])
     calibrated = oriented = True
-    affine = np.eye(4)
+    units = int(header["xyzt_units"]) & 7
     if sform > 0:
         affine = header.get_sform()
         if qform > 0 and not np.allclose(affine, _qform(header, path), atol=1e-3):
@@ -257,8 +257,10 @@ def _geometry(header: Nifti1Header, path: Path, notes: list[str]) -> tuple[np.nd
         affine = np.diag([*zooms, 1.0])
         oriented = False
         notes.append("The file has no orientation (both codes are 0): no side can be stated.")
-    units = int(header["xyzt_units"]) & 7
-    if units not in _MILLIMETRES:
+        if units not in _MILLIMETRES and np.all(zooms == 1):  # what a header says that nobody filled in
+            calibrated = False
+            notes.append("Neither unit nor spacing were filled in: no size can be stated.")
+    if calibrated and units not in _MILLIMETRES:
         notes.append("The unit of length is not given; millimetres assumed.")
     affine = np.array(affine, dtype=np.float64)
     affine[:3] *= _MILLIMETRES.get(units, 1.0)

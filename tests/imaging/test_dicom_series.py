@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from medvlm.errors import MedVLMError
@@ -194,6 +195,16 @@ def test_a_single_slice_is_a_volume_of_one(tmp_path: Path):
     assert series.volume.array.shape == (20, 24, 1)
     assert series.volume.spacing[2] == pytest.approx(3.0)
     assert largest_error(series.volume) <= ROUNDING
+
+
+def test_a_single_slice_of_unknown_thickness_has_no_millimetres(tmp_path: Path):
+    (path,) = write_series(tmp_path, places=positions(1))
+    made = pydicom.dcmread(path)
+    del made.SliceThickness
+    made.save_as(path)
+    (series,) = load_study(path).series
+    assert not series.volume.calibrated
+    assert "unknown thickness" in series.notes[0]
 
 
 def test_two_series_in_one_folder_are_two_series(tmp_path: Path):

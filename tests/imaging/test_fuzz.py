@@ -116,12 +116,13 @@ def run(folder: Path, count: int, seed: int) -> dict[str, int]:
     originals = seeds(folder)
     outcomes = {"read": 0, "refused": 0}
     sentences: list[str] = []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(count):
         random = np.random.default_rng((seed, number))
         suffix, content = originals[number % len(originals)]
         path = folder / f"mutated{suffix}"
         path.write_bytes(mutated(suffix, content, random))
-        start = time.perf_counter()
+        start = time.process_time()  # the machine may be busy with other tests
         try:
             with warnings.catch_warnings(action="ignore"):
                 for series in load_study(path).series:
@@ -132,9 +133,9 @@ def run(folder: Path, count: int, seed: int) -> dict[str, int]:
             outcomes["refused"] += 1
         except BaseException as error:
             pytest.fail(f"file {number} of seed {seed} ({suffix}): {type(error).__name__}: {error}")
-        assert time.perf_counter() - start < SECONDS, number
+        assert time.process_time() - start < SECONDS, number
     assert [sentence for sentence in sentences if "\n" in sentence] == []
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20 < GIBIBYTES
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20 < GIBIBYTES
     return outcomes
 
 

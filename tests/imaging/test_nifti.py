@@ -86,6 +86,14 @@ def test_without_orientation_no_side_can_be_stated_but_sizes_can(tmp_path: Path)
     assert any("no side can be stated" in note for note in series.notes)
 
 
+def test_a_geometry_that_nobody_filled_in_gives_no_millimetres(tmp_path: Path):
+    nib.Nifti1Image(voxels(), None).to_filename(tmp_path / "a.nii.gz")
+    series = load(tmp_path / "a.nii.gz")
+    assert not series.volume.calibrated
+    assert not series.volume.oriented
+    assert any("no size can be stated" in note for note in series.notes)
+
+
 def test_a_sheared_sform_is_kept_and_noted(tmp_path: Path):
     sheared = AFFINE.copy()
     sheared[1, 2] = 0.8
