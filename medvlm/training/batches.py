@@ -31,6 +31,8 @@ class TokenBudgetBatches(Sampler[list[int]]):
         rank: int = 0,
         ranks: int = 1,
         group: int = 64,
+        lead: int = 0,
+        lead_budget: int = 1024,
     ) -> None:
         """
         Args:
@@ -40,10 +42,13 @@ class TokenBudgetBatches(Sampler[list[int]]):
             shuffle: False gives one fixed order, longest rows first.
             rank, ranks: this process and their number; each takes every `ranks`-th batch of the same order.
             group: rows are sorted by length within shuffled groups of about this many batches.
+            lead: so many rows at the front come before all others, in the first epoch only.
+            lead_budget: most tokens of a batch of those.
         """
         self.lengths = np.asarray(lengths)
         self.budget, self.seed, self.shuffle = budget, seed, shuffle
         self.rank, self.ranks, self.group = rank, ranks, group
+        self.lead, self.lead_budget = lead, lead_budget
         self.epoch = 0
         self.cursor = 0
 
@@ -52,28 +57,35 @@ class TokenBudgetBatches(Sampler[list[int]]):
         if not len(self.lengths):
             return []
         random = np.random.default_rng((self.seed, epoch))
-        order = random.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
-        rows_each = max(1, int(self.budget / max(1.0, float(self.lengths.mean()))))
+        batches = self._shuffled(np.arange(self.lead, len(self.lengths)), self.budget, random)
+        if epoch == 0 and self.lead:
+            batches = self._shuffled(np.arange(self.lead), self.lead_budget, random) + batches
+        # Every process must take the same number of steps: the first ones are met twice if need be.
+        missing = -len(batches) % self.ranks
+        return batches + [batches[index % len(batches)] for index in range(missing)]
+
+    def _shuffled(self, rows: np.ndarray, budget: int, random: np.random.Generator) -> list[list[int]]:
+        """Batches of `rows` in random order, rows of similar length together."""
+        if not len(rows):
+            return []
+        order = random.permutation(rows) if self.shuffle else rows
+        rows_each = max(1, int(budget / max(1.0, float(self.lengths[rows].mean()))))
         span = rows_each * self.group if self.shuffle else len(order)
         batches: list[list[int]] = []
         for start in range(0, len(order), span):
             chunk = order[start : start + span]
             # A stable sort keeps the shuffled order among rows of one length.
             chunk = chunk[np.argsort(-self.lengths[chunk], kind="stable")]
-            batches += self._cut(chunk)
-        if self.shuffle:
-            batches = [batches[index] for index in random.permutation(len(batches))]
-        # Every process must take the same number of steps: the last ones are met twice if need be.
-        missing = -len(batches) % self.ranks
-        return batches + [batches[index % len(batches)] for index in range(missing)]
+            batches += self._cut(chunk, budget)
+        return [batches[index] for index in random.permutation(len(batches))] if self.shuffle else batches
 
-    def _cut(self, rows: np.ndarray) -> list[list[int]]:
+    def _cut(self, rows: np.ndarray, budget: int) -> list[list[int]]:
         """Cut rows (longest first) into batches whose padded size stays under the budget."""
         batches: list[list[int]] = []
         current: list[int] = []
         for row in rows.tolist():
             longest = int(self.lengths[current[0]]) if current else int(self.lengths[row])
-            if current and longest * (len(current) + 1) > self.budget:
+            if current and longest * (len(current) + 1) > budget:
                 batches.append(current)
                 current = []
             current.append(row)

@@ -17,6 +17,7 @@ from medvlm.models.load import LoadedModel
 from medvlm.storage import read_jsonl
 from medvlm.training.batches import TokenBudgetBatches
 from medvlm.training.collate import TokenisedSet, TrainingCollator, tokenise
+from medvlm.training.drill import drill
 from medvlm.training.scoring import Answer, Question, questions
 
 
@@ -44,6 +45,8 @@ class ConversationData(pl.LightningDataModule):
         batch_tokens: int = 4096,
         longest: int = 2048,
         group: int = 16,
+        drill: int = 0,
+        drill_tokens: int = 1024,
         limit: int | None = None,
         seed: int = 0,
         answer_batch: int = 32,
@@ -56,6 +59,8 @@ class ConversationData(pl.LightningDataModule):
             batch_tokens: most tokens of a batch, padding and image tokens included.
             longest: most tokens of one conversation; longer ones are left out and counted, never cut.
             group: rows of similar length are found within groups of this many batches; more means less padding.
+            drill: so many copying drills (random words to be said again) come first; for models from scratch.
+            drill_tokens: most tokens of a batch of drills.
             limit: use only the first so many conversations of each file.
             seed: of the order.
             answer_batch: questions that `medvlm test` and `medvlm predict` answer together.
@@ -63,9 +68,11 @@ class ConversationData(pl.LightningDataModule):
         super().__init__()
         self.train, self.validation, self.test = train or [], validation or [], test or []
         self.batch_tokens, self.longest, self.group = batch_tokens, longest, group
+        self.drill, self.drill_tokens = drill, drill_tokens
         self.limit, self.seed, self.answer_batch = limit, seed, answer_batch
         self.asked: list[tuple[Path, Question]] = []
         self.sets: dict[str, TokenisedSet] = {}
+        self._lead: tuple[Encoded, ...] = ()
         self._sampler: TokenBudgetBatches | None = None
         self._resume: dict[str, Any] | None = None
 
@@ -140,6 +147,10 @@ class ConversationData(pl.LightningDataModule):
             rows += tokenised.rows
             for reason, ids in tokenised.dropped.items():
                 dropped.setdefault(reason, []).extend(ids)
+        if split == "train" and self.drill:
+            drills = drill([row for _, part in self.conversations(split) for row in part], self.drill, self.seed)
+            self._lead = tokenise(drills, ChatEncoder(loaded.processor, name=loaded.name), self.longest).rows
+            rows = [*self._lead, *rows]
         if not rows:
             reasons = "; ".join(f"{len(ids)} {reason}" for reason, ids in dropped.items())
             raise MedVLMError(f"no {split} conversation is left to learn from ({reasons}).")
@@ -156,6 +167,8 @@ class ConversationData(pl.LightningDataModule):
                 rank=trainer.global_rank if trainer else 0,
                 ranks=trainer.world_size if trainer else 1,
                 group=self.group,
+                lead=len(self._lead),
+                lead_budget=self.drill_tokens,
             )
             if self._resume:
                 self._sampler.load_state_dict(self._resume)

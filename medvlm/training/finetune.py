@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -15,7 +15,7 @@ from medvlm.models.load import load_model
 from medvlm.models.parts import Part, Tuning, part_of, prepare
 from medvlm.training.answering import answer, gather, write_test
 from medvlm.training.loss import supervised_loss
-from medvlm.training.optimizer import MasterAdamW
+from medvlm.training.optimizer import MasterOptimizer
 from medvlm.training.schedule import parameter_groups, warmup_cosine
 from medvlm.training.scoring import Answer
 
@@ -31,6 +31,7 @@ class FineTune(pl.LightningModule):
         name: str = "tiny",
         tiny_config: str = "models/tiny.yaml",
         tuning: Tuning = Tuning(),  # noqa: B008 - frozen
+        optimizer: Literal["adamw", "muon"] = "adamw",
         learning_rate: float = 2e-3,
         vision_rate: float = 1.0,
         projector_rate: float = 1.0,
@@ -49,6 +50,7 @@ class FineTune(pl.LightningModule):
             name: `tiny`, a folder, an adapter folder or a hub id.
             tiny_config: sizes of `tiny`.
             tuning: what of vision, projector and language trains, and the LoRA settings.
+            optimizer: `adamw`, or `muon` for the inner matrices: better from scratch, untried on pretrained models.
             learning_rate: peak, for the language part.
             vision_rate: factor on it for the vision part.
             projector_rate: factor on it for the projector.
@@ -66,6 +68,7 @@ class FineTune(pl.LightningModule):
         """
         super().__init__()
         self.name, self.tiny_config, self.tuning = name, tiny_config, tuning
+        self.optimizer = optimizer
         self.rates: dict[Part, float] = {
             "vision": learning_rate * vision_rate,
             "projector": learning_rate * projector_rate,
@@ -136,10 +139,12 @@ class FineTune(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         base = self.model.get_base_model() if self.loaded.is_adapter else self.model
-        groups = parameter_groups(base, part_of(base), self.rates, self.weight_decay)
+        muon = self.optimizer == "muon"
+        groups = parameter_groups(base, part_of(base), self.rates, self.weight_decay, muon)
         if not groups:
             raise MedVLMError("nothing trains: set at least one of --model.tuning.* to lora or full.")
-        kind = MasterAdamW if self.model.dtype in (torch.bfloat16, torch.float16) else torch.optim.AdamW
+        half = self.model.dtype in (torch.bfloat16, torch.float16)
+        kind = MasterOptimizer if half or muon else torch.optim.AdamW
         optimizer = kind(groups, lr=self.rates["language"], betas=self.betas)
         steps = self.total_steps()
         schedule = warmup_cosine(steps, int(self.warmup * steps), self.floor)
@@ -164,7 +169,7 @@ class FineTune(pl.LightningModule):
         """Undo `trainer.precision: bf16-true`: the weights as the optimiser knows them, in the dtype they came in."""
         self.loaded.model.to(self.loaded_dtype)
         for optimizer in self.trainer.optimizers:
-            if isinstance(optimizer, MasterAdamW):
+            if isinstance(optimizer, MasterOptimizer):
                 optimizer.restore()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,8 +1,11 @@
-"""AdamW that keeps float32 copies of half-precision weights.
+"""AdamW, or Muon for the matrices, over float32 copies of half-precision weights.
 
 On a CPU with bf16 instructions bf16 weights and activations are about twice as fast as float32, and autocast loses
 half of that to casting. But a bf16 weight has 8 bits: small updates would vanish in it. So the copies are updated and
 rounded into the model.
+
+Muon (Jordan et al., 2024) makes each matrix' update orthogonal. A tiny model trained from scratch learns to copy with
+it in a fraction of the steps that AdamW takes.
 """
 
 from __future__ import annotations
@@ -14,9 +17,13 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+# Quintic Newton-Schulz iteration towards the nearest orthogonal matrix, steepest at zero (Jordan et al., 2024).
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
 
-class MasterAdamW(torch.optim.Optimizer):
-    """AdamW with float32 master weights and moments, whatever the dtype of the parameters."""
+
+class MasterOptimizer(torch.optim.Optimizer):
+    """AdamW or, for groups with `muon: True`, Muon; master weights and moments are float32."""
 
     def __init__(
         self,
@@ -25,13 +32,16 @@ class MasterAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        momentum: float = 0.95,
     ) -> None:
         """
         Args:
-            params: parameter groups.
+            params: parameter groups; the parameters of a `muon: True` group are matrices.
             lr, betas, eps, weight_decay: as in `torch.optim.AdamW`.
+            momentum: of Muon.
         """
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(params, defaults | {"muon": False})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -41,39 +51,23 @@ class MasterAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            with_gradient = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if with_gradient:
-                self._update(group, with_gradient)
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
+            gradients = [parameter.grad.float() for parameter in parameters if parameter.grad is not None]
+            states = [self._state(parameter, group["muon"]) for parameter in parameters]
+            (_muon if group["muon"] else _adamw)(group, gradients, states)
+            torch._foreach_copy_(parameters, [state["master"] for state in states])
         return loss
 
-    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        states = [self._state(parameter) for parameter in parameters]
-        masters = [state["master"] for state in states]
-        adamw(
-            masters,
-            [parameter.grad.float() for parameter in parameters if parameter.grad is not None],
-            [state["mean"] for state in states],
-            [state["square"] for state in states],
-            [],
-            [state["step"] for state in states],
-            foreach=True,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
-        torch._foreach_copy_(parameters, masters)
-
-    def _state(self, parameter: Tensor) -> dict[str, Tensor]:
+    def _state(self, parameter: Tensor, muon: bool) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[parameter]
         if not state:
             state["master"] = parameter.detach().float().clone()
             state["mean"] = torch.zeros_like(state["master"])
-            state["square"] = torch.zeros_like(state["master"])
-            state["step"] = torch.tensor(0.0)
+            if not muon:
+                state["square"] = torch.zeros_like(state["master"])
+                state["step"] = torch.tensor(0.0)
         return state
 
     @torch.no_grad()
@@ -91,3 +85,44 @@ class MasterAdamW(torch.optim.Optimizer):
             for name, value in state_dict["state"].get(index, {}).items():
                 device = value.device if name == "step" else parameter.device
                 self.state[parameter][name] = value.clone().to(device)
+
+
+def _adamw(group: dict[str, Any], gradients: list[Tensor], states: list[dict[str, Tensor]]) -> None:
+    adamw(
+        [state["master"] for state in states],
+        gradients,
+        [state["mean"] for state in states],
+        [state["square"] for state in states],
+        [],
+        [state["step"] for state in states],
+        foreach=True,
+        amsgrad=False,
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        lr=group["lr"],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        maximize=False,
+    )
+
+
+def _muon(group: dict[str, Any], gradients: list[Tensor], states: list[dict[str, Tensor]]) -> None:
+    momentum = group["momentum"]
+    for gradient, state in zip(gradients, states, strict=True):
+        state["mean"].lerp_(gradient, 1 - momentum)
+        update = orthogonal(gradient.lerp(state["mean"], momentum))  # Nesterov
+        # This factor gives the update the root mean square that AdamW's has, so that one learning rate fits both.
+        scale = 0.2 * max(update.shape) ** 0.5
+        state["master"].mul_(1 - group["lr"] * group["weight_decay"])
+        state["master"].add_(update, alpha=-group["lr"] * scale)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Roughly U Vᵀ of the singular value decomposition U S Vᵀ, by matrix products alone."""
+    a, b, c = NEWTON_SCHULZ
+    wide = matrix.bfloat16() if matrix.shape[0] <= matrix.shape[1] else matrix.bfloat16().T
+    x = wide / (wide.norm() + 1e-7)
+    for _ in range(ITERATIONS):
+        square = x @ x.T
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x if matrix.shape[0] <= matrix.shape[1] else x.T).float()

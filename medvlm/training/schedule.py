@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from medvlm.models.parts import Part
 
 
 def parameter_groups(
-    model: nn.Module, parts: Mapping[str, Part], rates: Mapping[Part, float], weight_decay: float
-) -> list[dict]:
+    model: Any, parts: Mapping[str, Part], rates: Mapping[Part, float], weight_decay: float, muon: bool = False
+) -> list[dict[str, Any]]:
     """One group a part and kind: matrices decay, norms, biases and embeddings do not.
 
     Args:
@@ -24,8 +22,10 @@ def parameter_groups(
         parts: module name → part.
         rates: part → peak learning rate.
         weight_decay: of the matrices.
+        muon: mark the groups of inner matrices (neither embedding nor output head) for Muon.
     """
-    groups: dict[tuple[Part, bool], list] = {}
+    head = model.get_output_embeddings()
+    groups: dict[tuple[Part, bool, bool], list] = {}
     seen: set[int] = set()
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
@@ -33,10 +33,13 @@ def parameter_groups(
                 continue
             seen.add(id(parameter))
             decays = parameter.ndim >= 2 and not isinstance(module, torch.nn.Embedding)
-            groups.setdefault((parts[name], decays), []).append(parameter)
+            inner = muon and decays and parameter.ndim == 2 and module is not head
+            groups.setdefault((parts[name], decays, inner), []).append(parameter)
     return [
-        {"params": members, "lr": rates[part], "weight_decay": weight_decay if decays else 0.0, "name": part}
-        for (part, decays), members in sorted(groups.items())
+        {"params": members, "lr": rates[part], "weight_decay": weight_decay if decays else 0.0}
+        | {"name": part}
+        | ({"muon": True} if inner else {})
+        for (part, decays, inner), members in sorted(groups.items())
     ]
 
 

@@ -87,9 +87,10 @@ def test_a_run_that_was_killed_mid_epoch_continues_to_the_same_weights(data, sma
         if trainer.global_step == killed:
             raise Killed
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Announce, "on_train_batch_start", on_train_batch_start)
-        fit(data, small_config, tmp_path / "part", *settings, "--checkpoint.every_n_train_steps=1")
+        with pytest.raises(Killed):
+            fit(data, small_config, tmp_path / "part", *settings, "--checkpoint.every_n_train_steps=1")
     checkpoint = tmp_path / "part" / "checkpoints" / "last.ckpt"
     resumed = fit(data, small_config, tmp_path / "rest", *settings, f"--ckpt_path={checkpoint}")
     assert losses(tmp_path / "rest") == losses(tmp_path / "whole")[killed:]
