@@ -62,10 +62,10 @@ class TinyConfig:
     patch_size: int = 16
     vision_width: int = 128
     vision_layers: int = 2
-    vision_heads: int = 4
+    vision_heads: int = 2
     width: int = 192
     layers: int = 4
-    heads: int = 6
+    heads: int = 3
     mlp: int = 512
     vocabulary: int = 1024
     context: int = 2048
