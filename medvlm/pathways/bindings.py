@@ -54,9 +54,16 @@ def _bind(pathway: Pathway, binding: Binding, findings: Sequence[Finding]) -> An
 def _pick(binding: Binding, findings: Sequence[Finding]) -> Finding | None:
     ordered = list(findings)
     if binding.pick == "largest":
-        meaning = binding.measurement or "Long axis"
-        ordered.sort(key=lambda finding: -(finding.measure(meaning) or 0.0))
+        ordered.sort(key=lambda finding: -_magnitude(finding, binding.measurement or "Long axis"))
     return ordered[binding.nth - 1] if len(ordered) >= binding.nth else None
+
+
+def _magnitude(finding: Finding, meaning: str) -> float:
+    """The measurement to order by, lengths in millimetres; 0 where it is missing."""
+    for measurement in finding.measurements:
+        if measurement.code.meaning.lower() == meaning.lower():
+            return measurement.value * (unit_factor(measurement.unit.lower(), "mm") or 1.0)
+    return 0.0
 
 
 def _measured(binding: Binding, finding: Finding, unit: str, limits: tuple[float, float]) -> float | None:

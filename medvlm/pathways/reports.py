@@ -14,7 +14,8 @@ from medvlm.pathways.spec import NOT_ASSESSABLE, Pathway, Slot
 _HEADING = re.compile(r"^[ \t]*([A-Za-z][A-Za-z /&-]{2,40}?)[ \t]*:", re.MULTILINE)
 _SKIPPED = word_set("skipped_sections")
 _SECTIONS = _SKIPPED | word_set("sections")
-_SENTENCE = re.compile(r"[^.;?!\n]+(?:\.(?=\S)[^.;?!\n]*)*[.;?!\n]*")
+# A line that goes on in small letters is a wrapped one.
+_SENTENCE = re.compile(r"(?:[^.;?!\n]|\.(?=\S)|\n(?=[a-z(]))+[.;?!\n]*")
 
 
 @dataclass(frozen=True)
