@@ -15,7 +15,6 @@ def build(
     expert: int = 8,
     plain: int = 4,
     practice: int = 24,
-    drill: int = 24,
     turns: int = 3,
     failed: float = 0.02,
     wrong: float = 0.0,
@@ -36,7 +35,6 @@ def build(
         expert: training conversations with the expert on offer, a study.
         plain: training conversations without an expert, a study.
         practice: training conversations with made-up findings and no picture, a study.
-        drill: lines to be repeated, a study; for a model that starts from nothing (0 for a pretrained one).
         turns: most questions in one conversation.
         failed: share of expert calls that fail; the honest answer is taught.
         wrong: share of expert conversations in which the expert contradicts the picture; the truth is taught.
@@ -48,7 +46,7 @@ def build(
     from medvlm.dialogue.dataset import build_dataset
     from medvlm.imaging.cohort import read_cohort
 
-    mix = Mix(expert, plain, practice, drill, turns, failed=failed, wrong=wrong, style=style)
+    mix = Mix(expert, plain, practice, turns, failed=failed, wrong=wrong, style=style)
     card = build_dataset(read_cohort(cohort), findings, questions, out, mix, seed, workers)
     counts = " · ".join(f"{card['conversations'][split]:,} {split}" for split in card["conversations"])
     print(f"conversations    {counts} · {card['shared_patients']} shared patients in {out}")

@@ -9,9 +9,7 @@ The kinds of training conversation:
   comparison with and without an expert would be unfair.
 * `practice`: made-up findings without a picture (`practice.py`), so that reading is learnt, not recalling.
 
-For models that start from nothing there are also `drill`s: meaningless lines to be repeated, which teach to copy.
-
-Every kind but the drills mixes in questions that need no expert, and follow-up questions whose answer has been shown
+Every kind mixes in questions that need no expert, and follow-up questions whose answer has been shown
 already. A small share of expert calls fails, and the honest answer is taught.
 
 Test conversations ask one question each, in held-out phrasings; their `symbols` carry the true value, the rule that
@@ -20,7 +18,6 @@ judges answers and whether a trigger is expected.
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +27,7 @@ import numpy as np
 from medvlm.dialogue.conversation import Conversation, Turn
 from medvlm.dialogue.inject import error_turn, expert_turn, system_turn
 from medvlm.dialogue.loop import Offer
-from medvlm.dialogue.practice import PracticePool, drill
+from medvlm.dialogue.practice import PracticePool
 from medvlm.dialogue.questions import Family, Questions
 from medvlm.dialogue.trigger import Trigger, format_trigger
 from medvlm.findings.finding import Finding
@@ -48,7 +45,6 @@ class Mix:
         expert: training conversations with experts on offer, a study.
         plain: training conversations without, a study.
         practice: practice conversations, a study.
-        drill: lines to be repeated, a study; for models that start from nothing (0 for a pretrained one).
         turns: most questions in one conversation.
         no_expert: share of questions that need no expert.
         failed: share of expert calls that fail.
@@ -62,7 +58,6 @@ class Mix:
     expert: int = 8
     plain: int = 4
     practice: int = 24
-    drill: int = 24
     turns: int = 3
     no_expert: float = 0.25
     failed: float = 0.02
@@ -86,9 +81,7 @@ def build_conversations(
     studies: Sequence[StudyFacts], questions: Questions, expert: Offer, mix: Mix, seed: int = 0
 ) -> list[Conversation]:
     """All conversations of a cohort, in the order of its studies; the same input and seed give the same output."""
-    learnt_from = [study.shown for study in studies if study.entry.split == "train"]
-    pool = PracticePool(learnt_from)
-    words = sorted({word for shown in learnt_from for word in re.findall(r"[A-Za-z-]+", verbalise(shown, mix.style))})
+    pool = PracticePool([study.shown for study in studies if study.entry.split == "train"])
     conversations: list[Conversation] = []
     for number, study in enumerate(studies):
         rng = np.random.default_rng([seed, zlib.crc32(study.entry.id.encode())])
@@ -103,7 +96,6 @@ def build_conversations(
         conversations += [author.plain(n) for n in range(mix.plain if train else mix.validation)]
         if train:
             conversations += [author.practice(n, pool.draw(rng)) for n in range(mix.practice)]
-            conversations += [author.drill(n, words) for n in range(mix.drill)]
     return conversations
 
 
@@ -137,12 +129,6 @@ class _Author:
             answer = family.answer(self.study.truth).text
             turns += [Turn("user", self._pick(family.train)), Turn("assistant", answer)]
         return self._finish(f"plain-{number}", turns, (self.study.image,), tasks, (), {"kind": "plain"})
-
-    def drill(self, number: int, words: Sequence[str]) -> Conversation:
-        """A line to be repeated."""
-        line = drill(words, self.rng)
-        turns = [Turn("user", f"Repeat: {line}"), Turn("assistant", line)]
-        return self._finish(f"drill-{number}", turns, (), ["drill"], (), {"kind": "drill"})
 
     def test(self, number: int) -> list[Conversation]:
         """One conversation a question that applies to the truth; those without an expert take turns over studies."""

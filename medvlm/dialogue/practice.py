@@ -19,26 +19,6 @@ from medvlm.findings.finding import Code, Finding, Measurement
 _POWER = {"mm": 1, "mm2": 2, "cm2": 2, "mm3": 3, "cm3": 3, "mL": 3}
 
 
-def drill(words: Sequence[str], rng: np.random.Generator) -> str:
-    """A meaningless line of 6 to 20 words and numbers, to be repeated word by word.
-
-    Nothing in it can be guessed, so a small model learns to look back and copy within minutes; sentences about
-    patients, half of which can be guessed, take it many times as long.
-
-    Args:
-        words: the words to draw from, those of the findings.
-        rng: source of the draws.
-    """
-    parts = []
-    for _ in range(int(rng.integers(6, 21))):
-        if rng.random() < 0.5:
-            digits = "".join(str(digit) for digit in rng.integers(0, 10, size=int(rng.choice([1, 1, 2, 2, 3]))))
-            parts.append(f"0.{digits}" if rng.random() < 0.2 else digits)
-        else:
-            parts.append(words[int(rng.integers(len(words)))])
-    return " ".join(parts)
-
-
 class PracticePool:
     """The Findings of a training cohort, ready to be recombined."""
 

@@ -13,7 +13,7 @@ from medvlm.dialogue.score import Score
 from medvlm.dialogue.trigger import format_trigger, parse_triggers
 from tests.dialogue.sample import FakeExpert, nodule
 
-MIX = Mix(expert=30, plain=40, practice=120, drill=5, failed=0.05)
+MIX = Mix(expert=30, plain=40, practice=120, failed=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_practice_draws_come_from_the_training_split_only(studies, chest):
 
 
 def test_made_up_findings_beside_a_picture_teach_the_truth_with_the_doubt_said(studies, chest):
-    mix = Mix(expert=60, plain=0, practice=0, drill=0, failed=0.0, wrong=0.5)
+    mix = Mix(expert=60, plain=0, practice=0, failed=0.0, wrong=0.5)
     built = [c for c in build_conversations(studies, chest, FakeExpert(), mix, seed=1) if c.split == "train"]
     texts = {text for c in built if c.patient == "patient-b" for text in replies(c)}
     # b has no nodule; an expert that shows one is contradicted.
@@ -164,14 +164,3 @@ def test_style_of_expert_turns_is_a_choice(studies, chest):
     turns = [turn.text for c in built for turn in c.turns if turn.role == "expert"]
     assert turns
     assert all("| finding |" in text for text in turns)
-
-
-def test_drills_repeat_lines_that_cannot_be_guessed(built):
-    drills = kind(built, "drill")
-    assert len(drills) == 4 * MIX.drill
-    lines = [c.turns[1].text for c in drills]
-    assert len(set(lines)) == len(lines)
-    for conversation in drills:
-        assert conversation.turns[0].text == f"Repeat: {conversation.turns[1].text}"
-        assert not conversation.images
-    assert any("lobe" in line for line in lines)

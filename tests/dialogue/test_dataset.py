@@ -41,10 +41,10 @@ def clinic(tmp_path):
 def test_folder_holds_splits_pictures_and_a_card(clinic, tmp_path):
     cohort, notes = clinic
     out = tmp_path / "data"
-    mix = Mix(expert=3, plain=2, practice=4, drill=2, validation=1)
+    mix = Mix(expert=3, plain=2, practice=4, validation=1)
     card = build_dataset(cohort, notes, "chest_ct", out, mix, seed=5, workers=1, progress=False)
-    # Two training studies with 3 + 2 + 4 + 2 conversations, one for validation with 1 + 1.
-    assert card["conversations"]["train"] == 22
+    # Two training studies with 3 + 2 + 4 conversations, one for validation with 1 + 1.
+    assert card["conversations"]["train"] == 18
     assert card["conversations"]["validation"] == 2
     assert card["patients"] == {"train": 2, "validation": 1, "test": 1}
     assert card == json.loads((out / "data.json").read_text())
