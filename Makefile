@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Tests run side by side, one thread each; more threads only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test test-slow lint format docs wheel clean
+.PHONY: demo test test-slow lint format docs wheel picture clean
 
 demo: $(VENV)/.base
 	@$(BIN)/medvlm quickstart $(ARGS)
@@ -41,6 +41,13 @@ docs: $(VENV)/.dev
 
 wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel --outdir dist .
+
+# The picture in the README: the first screen of the last quickstart's report. Needs Chromium.
+picture:
+	chromium --headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars \
+	  --window-size=1280,780 --screenshot=docs/images/report.png file://$(CURDIR)/runs/quickstart/report/report.html
+	$(BIN)/python -c "from PIL import Image; p = 'docs/images/report.png'; \
+	  Image.open(p).convert('RGB').quantize(160, dither=Image.Dither.NONE).save(p, optimize=True)"
 
 clean:
 	rm -rf $(VENV) dist site build
