@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from medvlm.pathways.cues import phrases
+from medvlm.pathways.mentions import IfDenied
 from medvlm.pathways.spec import Entity, Variable
 from medvlm.pathways.tokens import phrase_tokens
 
@@ -94,6 +95,8 @@ def value_phrases(variable: Variable) -> Iterable[tuple[str, Payload]]:
             yield phrase, ("word", symbol)
         for phrase in value.synonyms:
             yield phrase, ("value", symbol)
+        for phrase in value.denied:
+            yield phrase, ("value", IfDenied(symbol))
         for phrase in value.exclude:
             yield phrase, ("decoy", None)
     for phrase in variable.exclude:

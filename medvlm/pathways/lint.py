@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from random import Random
 from typing import Any, Literal
 
 from medvlm.pathways.phrasings import HELDOUT_NEEDED, TRAIN_NEEDED, Split, answers, questions, unknown_answers
-from medvlm.pathways.relations import decide_in, inputs_of
+from medvlm.pathways.relations import combinations, decide_in, inputs_of
 from medvlm.pathways.reward import Scorer
 from medvlm.pathways.spec import NOT_ASSESSABLE, Decision, Pathway, Slot, Symbol, show_symbol
 from medvlm.pathways.tokens import phrase_tokens
@@ -158,26 +157,21 @@ def _first_tables(pathway: Pathway) -> Iterator[Decision]:
 def _tables(report: LintReport, scorer: Scorer) -> None:
     """Tables must answer every reachable combination, `unique` ones with one row; rows must be used."""
     pathway, checker = report.pathway, scorer.checker
-    rules = [rule.expression for rule in pathway.rules]
     for decision in _first_tables(pathway):
         names = inputs_of(decision)
-        local = [rule for rule in rules if set(rule.slots) <= set(names)]
         hits = dict.fromkeys((row.line for row in decision.rows), 0)
         holes: list[Mapping[str, Any]] = []
         doubles: list[tuple[Mapping[str, Any], list[int]]] = []
-        for combination in product(*(checker.domains[name].symbols for name in names)):
-            env: dict[str, Any] = dict(zip(names, combination))
-            if any(rule.evaluate(env) is not True for rule in local):
-                continue
+        for env in combinations(pathway, checker.domains, names, prune=True):
             outcome, rows = decide_in(pathway, decision, env)
             if (not rows and len(holes) < 3) or (decision.hit == "unique" and len(rows) > 1 and len(doubles) < 3):
                 answers_given = {name: checker.allowed(name, value) for name, value in env.items()}
                 if not checker.possible({checker.index[name]: mask for name, mask in answers_given.items()}):
                     continue
                 if rows:
-                    doubles.append((env, [row.line for row in rows]))
+                    doubles.append((dict(env), [row.line for row in rows]))
                 else:
-                    holes.append(env)
+                    holes.append(dict(env))
             used = rows if decision.hit == "max" else rows[:1]
             for row in used:
                 hits[row.line] += 1

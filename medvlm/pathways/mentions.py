@@ -10,6 +10,13 @@ Stance = Literal["asserted", "denied", "doubted", "aside", "not_assessable"]
 MENTION_KINDS = ("value", "word", "number")
 
 
+@dataclass(frozen=True, slots=True)
+class IfDenied:
+    """The symbol of a phrase that means it only where the phrase is denied (`no nodule`)."""
+
+    symbol: Any
+
+
 @dataclass(slots=True)
 class Mention:
     """One mention of a symbol (or of the concept, or of something unnamed) with the stance taken to it."""

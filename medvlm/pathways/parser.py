@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from medvlm.pathways.cues import word_set
 from medvlm.pathways.lexicon import Trie, variable_trie
-from medvlm.pathways.mentions import Found, Mention
+from medvlm.pathways.mentions import Found, IfDenied, Mention
 from medvlm.pathways.quantities import Interval, Quantity, QuantityReader
 from medvlm.pathways.scan import scan
 from medvlm.pathways.spec import NOT_ASSESSABLE, Pathway, Slot, Variable, show_symbol
@@ -166,7 +166,7 @@ class VariableReader:
                 # `present or absent?` offers both; the concept is what a yes affirms.
                 if mention.stance == "denied" and isinstance(mention.symbol, bool) and not choice:
                     symbols.add(not mention.symbol)
-                else:
+                elif not isinstance(mention.symbol, IfDenied):
                     symbols.add(mention.symbol)
             if len(self._questions) > 1000:
                 self._questions.clear()
@@ -182,6 +182,10 @@ class VariableReader:
             if mention.kind == "generic":
                 continue
             symbol, stance = mention.symbol, mention.stance
+            if isinstance(symbol, IfDenied):
+                if stance == "asserted":
+                    continue
+                symbol, stance = symbol.symbol, "asserted" if stance == "denied" else stance
             if stance == "denied" and boolean:
                 symbol, stance = not symbol, "asserted"
             if stance == "asserted":
@@ -209,8 +213,9 @@ class VariableReader:
             spans = _spans(doubted) or ((found.doubt or found.not_assessable),)
             return Reading("unknown", None, spans, "doubted")  # type: ignore[arg-type]
         if denied:
-            left = [symbol for symbol in self.variable.symbols if symbol not in denied]
-            if len(left) == 1 and len(denied) == len(self.variable.symbols) - 1:
+            parents = {symbol: self.variable.by_symbol[symbol].parent for symbol in self.variable.symbols}
+            left = [symbol for symbol, parent in parents.items() if symbol not in denied and parent not in denied]
+            if len(left) == 1:
                 return Reading("value", left[0], _spans(denied.values()), "all others are denied")
             return Reading("no_match", None, _spans(denied.values()), "only denials")
         return Reading("no_match", None, (), "no value is named")

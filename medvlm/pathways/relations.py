@@ -16,7 +16,8 @@ from medvlm.pathways.expressions import Expression
 from medvlm.pathways.located import PathwayError
 from medvlm.pathways.spec import Decision, Pathway, Row
 
-MAX_ROWS = 400_000
+MAX_ROWS = 2_000_000
+PRUNED_FROM = 20_000
 _MEMORY = 20_000
 
 
@@ -157,18 +158,42 @@ def _rule_rows(expression: Expression, domains: Mapping[str, Domain]) -> Iterato
             yield row
 
 
+def combinations(
+    pathway: Pathway, domains: Mapping[str, Domain], names: Sequence[str], prune: bool
+) -> Iterator[dict[str, Any]]:
+    """All combinations of symbols of some slots; with `prune`, only those that the rules among them allow."""
+    rules: list[list[Expression]] = [[] for _ in names]
+    place = {name: number for number, name in enumerate(names)}
+    for rule in pathway.rules if prune else ():
+        if all(name in place for name in rule.expression.slots):
+            rules[max(place[name] for name in rule.expression.slots)].append(rule.expression)
+    env: dict[str, Any] = {}
+
+    def extend(number: int) -> Iterator[dict[str, Any]]:
+        if number == len(names):
+            yield env
+            return
+        for symbol in domains[names[number]].symbols:
+            env[names[number]] = symbol
+            if all(rule.evaluate(env) is True for rule in rules[number]):
+                yield from extend(number + 1)
+
+    return extend(0)
+
+
 def _decision_rows(
     pathway: Pathway, decision: Decision, names: tuple[str, ...], domains: Mapping[str, Domain]
 ) -> Iterator[Sequence[int]]:
-    columns = [domains[name].symbols for name in names[:-1]]
     target = domains[decision.target]
-    places = {symbol: place for place, symbol in enumerate(target.symbols)}
-    for row in product(*(range(len(column)) for column in columns)):
-        env = {name: column[symbol] for name, column, symbol in zip(names, columns, row)}
+    places = {name: {symbol: place for place, symbol in enumerate(domains[name].symbols)} for name in names}
+    # A wide table leaves out what other rules forbid anyway.
+    prune = prod(len(domains[name].symbols) for name in names[:-1]) > PRUNED_FROM
+    for env in combinations(pathway, domains, names[:-1], prune):
         outcome, _ = decide_in(pathway, decision, env)
+        row = [places[name][env[name]] for name in names[:-1]]
         if outcome is None:
             # A hole of the table (lint names it) leaves the target free.
             for place in range(len(target.symbols)):
                 yield (*row, place)
-        elif target.token(outcome) in places:
-            yield (*row, places[target.token(outcome)])
+        elif target.token(outcome) in places[decision.target]:
+            yield (*row, places[decision.target][target.token(outcome)])

@@ -38,6 +38,7 @@ class Value:
         synonyms: phrases that mean this value wherever they stand.
         words: phrases that mean this value only in an answer to the question or beside the variable's concept.
         short: very short answers (`4A`, `3`), read only when they are the whole answer.
+        denied: phrases whose denial means this value (`nodule` for the value `none`); asserting them means nothing.
         exclude: longer phrases in which a synonym does not count (`non-ST elevation`).
         parent: the super-class symbol, if any.
         abstract: understood by the parser but never a right answer (`cancer` over `aml` and `mm`).
@@ -52,6 +53,7 @@ class Value:
     synonyms: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     short: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     parent: str | None = None
     abstract: bool = False

@@ -40,6 +40,7 @@ class Judge:
         self.predicate_since_mention = False
         self.concept = False
         self.condition = False
+        self.before_turn: list[Mention] = []
 
     def run(self) -> None:
         for index, event in enumerate(self.events):
@@ -67,6 +68,7 @@ class Judge:
         mention = Mention(event.kind, event.symbol, stance, starts[event.start], ends[event.end - 1], self.member)
         self.mentions.append(mention)
         self.pending.append(mention)
+        self.before_turn = []
         self.predicate_since_mention = False
 
     def _clear(self) -> None:
@@ -83,7 +85,10 @@ class Judge:
             return
         if word in ("so", "now", "only", "since", "rather") and not (self.negated or self.doubted or self.aside):
             return
+        before = self.pending
         self._clear()
+        # `looked for but not found` still speaks of what it looked for.
+        self.before_turn = before if word in ("but", "yet", "however") else []
 
     def _comma(self, index: int, event: Event) -> None:
         if event.kind in ")]":
@@ -206,6 +211,7 @@ class Judge:
             self.negated = False
         else:
             # Nothing named yet: "not seen", "it is not visible".
+            self._deny_before_turn()
             self.negated = True
             self.negation_is_list = False
 
@@ -218,7 +224,13 @@ class Judge:
             self.negated = True
             self.negation_is_list = False
         else:
+            self._deny_before_turn()
             self._generic("aside" if self.aside else "doubted" if self.doubted else "denied", event)
+
+    def _deny_before_turn(self) -> None:
+        for mention in self.before_turn:
+            if mention.stance == "asserted":
+                mention.stance = "denied"
 
     def _on_doubt(self, index: int, event: Event) -> None:
         if self.found.doubt is None and not self.aside:

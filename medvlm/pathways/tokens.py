@@ -174,6 +174,9 @@ def tokenise(text: str) -> Tokens:
             if not words or words[-1] in ".\n;:?!" or (end < size and folded[end].isalpha() and text[end].islower()):
                 continue
             word = "."
+        elif first == ":" and folded[end : end + 2].strip()[:1].isdigit():
+            # `DWI score: 4` is `DWI score 4`.
+            continue
         words.append(word)
         starts.append(start)
         ends.append(end)
