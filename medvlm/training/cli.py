@@ -102,7 +102,8 @@ def main(argv: Sequence[str]) -> None:
             parser_kwargs={"prog": "medvlm"},
         )
     except MisconfigurationException as error:
-        raise MedVLMError(_sentence(str(error))) from error
+        advice = " Set --trainer.accelerator to cpu or auto." if "backend" in str(error) else ""
+        raise MedVLMError(f"trainer: {_sentence(str(error).rstrip('!.'))}{advice}") from error
 
 
 def _quieten() -> None:
