@@ -139,4 +139,33 @@ def train(
             print(f"{metric:<40}{value:.4g}")
 
 
-COMMANDS = {"list": list_, "show": show, "train": train, "evaluate": evaluate}
+def calibrate(
+    name: str,
+    cohort: Path,
+    split: Literal["train", "validation", "test"] = "validation",
+    device: str = "auto",
+) -> None:
+    """Fit an expert's probabilities and conformal thresholds on studies it did not learn from.
+
+    Example:
+        medvlm experts calibrate chest_ct clinic
+
+    Args:
+        name: name or path of the expert.
+        cohort: folder with cohort.json and true findings.
+        split: which studies.
+        device: auto, cpu, cuda or cuda:N.
+    """
+    from medvlm.experts.calibrate import calibrate_expert
+
+    written = calibrate_expert(name, cohort, split, device)
+    for rule, fitted in written["rules"].items():
+        before, after = fitted["error_before"], fitted["error_after"]
+        print(f"{rule:<12}{fitted['cases']} cases   calibration error {before:.3f} before, {after:.3f} after")
+    for rule, value in written["tolerances"].items():
+        print(f"{rule:<12}standard error {value:.4f}")
+    if "class_temperature" in written:
+        print(f"classes     temperature {written['class_temperature']:.2f}")
+
+
+COMMANDS = {"list": list_, "show": show, "train": train, "evaluate": evaluate, "calibrate": calibrate}

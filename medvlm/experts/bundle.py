@@ -170,6 +170,9 @@ def read_bundle(root: Path | str) -> Bundle:
     metrics, calibration = (
         read_json(path) if path.is_file() else {} for path in (root / "metrics.json", root / "calibration.json")
     )
+    weights = root / WEIGHTS
+    if weights.is_file() and calibration.get("weights") != hashlib.sha256(weights.read_bytes()).hexdigest():
+        calibration = {}  # fitted to other weights: worse than none
     return Bundle(
         root=root,
         spec=spec,

@@ -1,12 +1,24 @@
-"""From a network's score to a probability that means what it says."""
+"""From a network's score to a probability that means what it says.
+
+Scores are mapped by a logistic curve on their log odds (Platt scaling; temperature scaling for classes), fitted on
+studies that the network did not learn from. Split-conformal thresholds come from the same studies: among those that
+are like them, at least the stated share of true findings has a probability at or above its threshold.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
+import numpy as np
+
 from medvlm.experts.spec import Rule
+
+LEVELS = (0.8, 0.9, 0.95)
+# A little weight decay on the slope: with few cases the fit would otherwise become certain.
+RIDGE = 0.01
 
 
 class Probability(TypedDict):
@@ -27,11 +39,87 @@ def calibrated_probability(rule: Rule, score: float, calibration: Mapping[str, A
     fitted = calibration.get("rules", {}).get(rule.id)
     if fitted is None:
         return {"probability": min(1.0, max(0.0, score)), "calibrated": False}
-    value = fitted["slope"] * logit(score) + fitted["offset"]
-    return {"probability": 1.0 / (1.0 + math.exp(-value)), "calibrated": True}
+    curve = Curve(fitted["slope"], fitted["offset"])
+    return {"probability": float(curve(np.array([score]))[0]), "calibrated": True}
 
 
-def logit(score: float) -> float:
-    """Log odds, with the score kept away from 0 and 1."""
-    safe = min(1.0 - 1e-4, max(1e-4, score))
-    return math.log(safe / (1.0 - safe))
+@dataclass(frozen=True)
+class Curve:
+    """Probability = logistic(slope * log odds of the score + offset)."""
+
+    slope: float
+    offset: float
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        return 1.0 / (1.0 + np.exp(-(self.slope * _logits(scores) + self.offset)))
+
+
+def fit_curve(scores: np.ndarray, true: np.ndarray) -> Curve:
+    """The most likely curve for scores of findings that were true or not.
+
+    The targets are drawn in a little from 0 and 1 (Platt, 1999), so that separable data give a finite curve.
+    """
+    from scipy.optimize import minimize
+
+    x, wanted = _logits(scores), true
+    positive, negative = int(wanted.sum()), int((~wanted).sum())
+    target = np.where(wanted, (positive + 1) / (positive + 2), 1 / (negative + 2))
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        value = weights[0] * x + weights[1]
+        # log(1 + e^v) - target v is the negative log likelihood; logaddexp keeps it finite.
+        total = float((np.logaddexp(0.0, value) - target * value).sum() + RIDGE * weights[0] ** 2 / 2)
+        slack = 0.5 * (1.0 + np.tanh(value / 2)) - target
+        return total, np.array([slack @ x + RIDGE * weights[0], slack.sum()])
+
+    slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
+    return Curve(float(slope), float(offset))
+
+
+def fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
+    """The temperature (0.05..20) that makes class probabilities most likely.
+
+    Args:
+        logits: `[N, K]`.
+        target: `[N]` true class numbers.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / math.exp(log_temperature)
+        scaled = scaled - scaled.max(axis=1, keepdims=True)
+        return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(target)), target]).mean())
+
+    return math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20.0)), method="bounded").x)
+
+
+def expected_calibration_error(probabilities: np.ndarray, true: np.ndarray, bins: int = 10) -> float:
+    """Mean gap between probability and frequency over bins of equal width, weighted by their size."""
+    place = np.minimum((probabilities * bins).astype(int), bins - 1)
+    gaps = [
+        abs(float(probabilities[place == one].mean()) - float(true[place == one].mean())) * float((place == one).mean())
+        for one in range(bins)
+        if (place == one).any()
+    ]
+    return float(sum(gaps))
+
+
+def conformal_threshold(probabilities: Sequence[float], level: float) -> float | None:
+    """The probability that at least `level` of future true findings reach (split conformal prediction).
+
+    Args:
+        probabilities: of the true findings of the calibration studies; a missed one counts as 0.
+        level: wanted share, such as 0.9.
+
+    Returns:
+        None where there are too few cases to promise that level.
+    """
+    ordered = np.sort(np.asarray(probabilities, float))
+    # The k-th smallest of n leaves at least (n + 1 - k) / (n + 1) of future cases at or above it.
+    rank = math.floor((1.0 - level) * (len(ordered) + 1))
+    return float(ordered[rank - 1]) if rank >= 1 else None
+
+
+def _logits(scores: np.ndarray) -> np.ndarray:
+    safe = np.clip(scores, 1e-4, 1.0 - 1e-4)
+    return np.log(safe / (1.0 - safe))

@@ -61,6 +61,7 @@ class ExpertResult:
         series: uid of the series that was read.
         mask: `[I, J, K]` uint8 label map on that series' own grid, or None (classification).
         labels: label number → structure name of `mask`.
+        classes: class name → probability, for experts with a class head.
         seconds: wall time of the run.
     """
 
@@ -69,4 +70,5 @@ class ExpertResult:
     series: str
     mask: np.ndarray | None = None
     labels: Mapping[int, str] = field(default_factory=dict)
+    classes: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0

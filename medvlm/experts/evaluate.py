@@ -120,12 +120,9 @@ def _score_objects(
     mask: np.ndarray | None,
     number: int | None,
 ) -> None:
-    unmatched = list(ours)
-    for wanted in true:
+    pairs = match_objects(ours, true)
+    for wanted, found in pairs:
         size = wanted.measure("Long axis") or 0.0
-        found = _nearest(wanted, unmatched, max(5.0, size / 2))
-        if found is not None:
-            unmatched.remove(found)
         if size < SMALLEST_MM:
             continue
         tally.add(f"{rule.id}_sensitivity", found is not None)
@@ -141,8 +138,23 @@ def _score_objects(
         if mask is not None and number is not None:
             tally.add(f"{rule.id}_dice", _object_dice(found, result, mask, number))
     # A false alarm that claims to be below the promised resolution is not counted, as a missed small one is not.
-    alarms = [finding for finding in unmatched if (finding.measure("Long axis") or 0.0) >= SMALLEST_MM]
+    matched = [found for _, found in pairs if found is not None]
+    alarms = [
+        finding for finding in ours if finding not in matched and (finding.measure("Long axis") or 0.0) >= SMALLEST_MM
+    ]
     tally.add(f"{rule.id}_false_positives_per_study", len(alarms))
+
+
+def match_objects(ours: Sequence[Finding], true: Sequence[Finding]) -> list[tuple[Finding, Finding | None]]:
+    """Each true object with ours that is nearest to it (within half its long axis, at least 5 mm), each used once."""
+    unmatched = list(ours)
+    pairs: list[tuple[Finding, Finding | None]] = []
+    for wanted in true:
+        found = _nearest(wanted, unmatched, max(5.0, (wanted.measure("Long axis") or 0.0) / 2))
+        if found is not None:
+            unmatched.remove(found)
+        pairs.append((wanted, found))
+    return pairs
 
 
 def _score_region(tally: Tally, rule: Rule, ours: list[Finding], true: list[Finding]) -> None:

@@ -74,6 +74,7 @@ class Expert:
             series=series.uid,
             mask=prediction.mask,
             labels={number: name for number, name in self.bundle.labels.items() if number},
+            classes=prediction.classes,
             seconds=time.perf_counter() - start,
         )
 

@@ -39,6 +39,12 @@ class ExpertModule(lightning.LightningModule):
         """`[B, C, ...]` → structure logits `[B, L, ...]` and class logits `[B, K]` (None without classes)."""
         return split_output(self.network(image), len(self.labels))
 
+    def on_train_epoch_start(self) -> None:
+        if self.optimiser.freeze_norm:
+            for part in self.network.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.eval()
+
     def training_step(self, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
         logits, classes = self(self._layout(batch["image"]))
         loss = self.segmentation_loss(logits.float(), batch["label"])

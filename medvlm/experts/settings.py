@@ -57,11 +57,14 @@ class Optimiser:
         learning_rate: the highest learning rate of the cycle.
         weight_decay: decoupled weight decay.
         warmup: share of the steps in which the learning rate rises.
+        freeze_norm: keep the running statistics of the normalisation; for fine-tuning on small patches, whose own
+            statistics are not those of whole studies.
     """
 
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     warmup: float = 0.15
+    freeze_norm: bool = False
 
 
 @dataclass(frozen=True)

@@ -137,8 +137,9 @@ def _ratio(rule: Rule, reading: Reading) -> Iterator[Finding]:
         return
     probability = None
     if rule.threshold is not None:
+        tolerance = reading.bundle.calibration.get("tolerances", {}).get(rule.id, rule.tolerance)
         # The chance that the true ratio is above the threshold, with a normal error of the measured one.
-        probability = 0.5 * (1.0 + math.erf((value - rule.threshold) / rule.tolerance / math.sqrt(2.0)))
+        probability = 0.5 * (1.0 + math.erf((value - rule.threshold) / tolerance / math.sqrt(2.0)))
     yield Finding(
         id=rule.id,
         study=reading.study,

@@ -54,6 +54,7 @@ def train_expert(
     from lightning.pytorch.loggers import CSVLogger
 
     bundle = read_bundle(root)
+    _check_patch(bundle, batches)
     lightning.seed_everything(seed, workers=True, verbose=False)
     studies = read_cohort(cohort)
     train_paths, validation_paths = _prepare(bundle, studies, work / "prepared")
@@ -125,6 +126,14 @@ def make_trainer(settings: dict[str, Any]) -> Any:
     except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
         first = " ".join(str(error).split())
         raise MedVLMError(f"trainer settings do not work here: {first[:200].rstrip('.')}.") from None
+
+
+def _check_patch(bundle: Bundle, batches: Batches) -> None:
+    """A patch has the dimensions of the input and fits the network's strides."""
+    wanted = bundle.input.multiple[: bundle.input.dims]
+    if len(batches.patch) != bundle.input.dims or any(size % n for size, n in zip(batches.patch, wanted, strict=False)):
+        needed = " x ".join(str(multiple) for multiple in wanted)
+        raise MedVLMError(f"batches.patch {list(batches.patch)}: the sizes must be multiples of {needed}.")
 
 
 def _prepare(bundle: Bundle, cohort: Cohort, folder: Path) -> tuple[list[Path], list[Path]]:
