@@ -87,22 +87,8 @@ def test_a_patient_in_two_splits_fails_the_build(tmp_path):
 def test_command_builds_and_says_what(clinic, tmp_path, medvlm_command):
     cohort, notes = clinic
     out = tmp_path / "data"
-    arguments = [
-        "data",
-        "build",
-        cohort.root,
-        "--findings",
-        notes,
-        "--out",
-        out,
-        "--workers",
-        1,
-        "--practice",
-        1,
-        "--drill",
-        0,
-    ]
-    done = medvlm_command(*arguments)
+    options = ["--out", out, "--workers", 1, "--practice", 1]
+    done = medvlm_command("data", "build", cohort.root, "--findings", notes, *options)
     assert done.code == 0, done.err
     # 2 x (8 + 4 + 1) training conversations.
     assert "26 train" in done.out
