@@ -111,6 +111,8 @@ def input_doubts(study: Study, used: Sequence[Series]) -> tuple[Doubt, ...]:
     """What the reader of the files left out or repaired, and what the geometry does not allow to say."""
     doubts = []
     for series in used:
+        if not series.modality:
+            doubts.append(Doubt("input", "The file does not say its modality: give it with --modality (CT, MR, ...)."))
         if not series.volume.calibrated:
             doubts.append(Doubt("geometry", "The pixels are not calibrated: no length, area or volume is reported."))
         if not series.volume.oriented:

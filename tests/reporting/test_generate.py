@@ -190,3 +190,9 @@ def test_series_that_no_expert_could_read_are_not_loaded(tmp_path):
         (sample.SERIES, True, (32, 32, 24)),
         ("8", False, ()),
     ]
+
+
+def test_a_file_without_modality_says_how_to_give_it(tmp_path):
+    report = write_report(study(ct_series(modality="")), [expert()], tmp_path / "out")
+    assert report.abstained
+    assert "--modality" in report.doubts[-1].text
