@@ -168,4 +168,22 @@ def calibrate(
         print(f"classes     temperature {written['class_temperature']:.2f}")
 
 
-COMMANDS = {"list": list_, "show": show, "train": train, "evaluate": evaluate, "calibrate": calibrate}
+def new(name: str, cohort: Path, out: Path = Path("experts")) -> None:
+    """Write a bundle folder for a cohort with masks, ready to train.
+
+    Example:
+        medvlm experts new my_cells my-cohort --out my-content/experts
+
+    Args:
+        name: snake-case name; its upper case is the trigger.
+        cohort: folder with cohort.json and masks.
+        out: folder of experts.
+    """
+    from medvlm.experts.scaffold import new_expert
+
+    folder = new_expert(name, cohort, out)
+    print(f"{folder}: edit findings.yaml if you like, then run")
+    print(f"  medvlm experts train --config {folder / 'configs' / 'train.yaml'}")
+
+
+COMMANDS = {"list": list_, "show": show, "new": new, "train": train, "evaluate": evaluate, "calibrate": calibrate}
