@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import ProcessorMixin
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True, eq=False)

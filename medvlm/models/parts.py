@@ -133,6 +133,8 @@ def table(loaded: LoadedModel) -> list[PartRow]:
     adapters = dict.fromkeys(PARTS, 0)
     seen: set[int] = set()
     for name, module in model.named_modules():
+        if "original_module" in name.split("."):
+            continue  # peft keeps the untrained original beside a module that trains in full
         for parameter in module.parameters(recurse=False):
             if id(parameter) in seen:
                 continue
