@@ -26,6 +26,7 @@ from medvlm.imaging.study import Study
 Generate = Callable[[Conversation], str]
 GenerateBatch = Callable[[list[Conversation]], list[str]]
 LoadStudy = Callable[[], Study]
+ASKED = "asked before, its findings are above"
 
 
 class Offer(Protocol):
@@ -190,7 +191,8 @@ def ask_many(cases: Sequence[Case], generate: GenerateBatch, desk: Desk, max_cal
             turns = [Turn("assistant", text)]
             triggers = parse_triggers(text) if case.offered else []
             for trigger in triggers[: max_calls - len(case.calls)]:
-                reply = desk.reply(trigger, case.study, case.load)
+                repeated = trigger in case.calls
+                reply = Reply(error_turn(trigger, ASKED)) if repeated else desk.reply(trigger, case.study, case.load)
                 case.calls.append(trigger)
                 case.findings += [finding for finding in reply.findings if finding not in case.findings]
                 turns.append(reply.turn)
