@@ -42,7 +42,7 @@ class FakeExpert:
 
     def run(self, study: Study) -> ExpertResult:
         series = next(item for item in study.series if item.modality == "CT")
-        return ExpertResult(self.card.name, self.findings, series.uid, self.mask, self.labels, 1.5)
+        return ExpertResult(self.card.name, self.findings, series.uid, mask=self.mask, labels=self.labels, seconds=1.5)
 
     def select(self, findings: Sequence[Finding], argument: str) -> tuple[Finding, ...]:
         return tuple(findings)
