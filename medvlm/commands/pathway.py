@@ -232,14 +232,15 @@ def _print_report(pathway: Any, path: Path) -> None:
     if not path.is_file():
         raise MedVLMError(f"{path}: no such file; give a text file with the report.")
     text = path.read_text(encoding="utf-8")
-    found = ReportReader(pathway).read(text)
+    reader = ReportReader(pathway)
+    found = reader.read(text)
     for name, reading in found.readings.items():
         quotes = " | ".join(" ".join(text[start:end].split()) for start, end in reading.spans)
-        print(f"{name:28} {reading!s:20} \"{quotes}\"")
+        print(f'{name:28} {reading!s:20} "{quotes}"')
+    stated = {name: reading.symbol for name, reading in found.readings.items()}
     for conflict in found.conflicts:
-        print(f"CONFLICT {' + '.join(conflict.slots)}: {'; '.join(conflict.texts)}")
+        print(f"CONFLICT {' + '.join(conflict.slots)}: {reader.checker.explain(conflict, stated)}")
     print(f"{len(found.readings)} of {len(pathway.slots)} variables, {len(found.conflicts)} conflicts")
 
 
 COMMANDS = {"lint": lint, "simulate": simulate, "score": score, "show": show}
-

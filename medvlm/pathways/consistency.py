@@ -15,7 +15,7 @@ from typing import Any
 from medvlm.pathways.domains import Domain, build_domains
 from medvlm.pathways.quantities import Interval
 from medvlm.pathways.relations import Relation, build_relations
-from medvlm.pathways.spec import Pathway, Symbol
+from medvlm.pathways.spec import Pathway, Symbol, show_symbol
 
 State = list[int]
 
@@ -110,6 +110,23 @@ class Checker:
             if not core:
                 return
             masks = {slot: mask for slot, mask in masks.items() if slot not in core}
+
+    def explain(self, conflict: Conflict, answers: Mapping[str, Any]) -> str:
+        """A conflict as a sentence: what the other answers leave for the last one (a table's target, if any)."""
+        decided = [slot for slot in conflict.slots if slot in conflict.rules]
+        target = decided[-1] if decided else conflict.slots[-1]
+        masks = {self.index[slot]: self.allowed(slot, answers[slot]) for slot in conflict.slots if slot != target}
+        place = self.index[target]
+        left = [
+            show_symbol(symbol)
+            for number, symbol in enumerate(self.domains[target].symbols)
+            if self.possible({**masks, place: 1 << number})
+        ]
+        given = " and ".join(f"{slot} = {show_symbol(answers[slot])}" for slot in conflict.slots if slot != target)
+        said = f"{target} cannot be {show_symbol(answers[target])}"
+        rules = "; ".join(text for text in conflict.texts if not text.startswith("table "))
+        only = f", only {' or '.join(left)}" if left and len(left) <= 4 else ""
+        return f"{f'with {given}, ' if given else ''}{said}{only}{f' ({rules})' if rules else ''}"
 
     def _rules_of(self, core: Mapping[int, int]) -> list[Relation]:
         """A smallest set of relations that makes the answers of `core` impossible."""

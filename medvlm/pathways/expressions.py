@@ -70,8 +70,13 @@ class Compiler:
         self.variables = variables
         self.entities = entities
 
-    def compile(self, source: Located, member: tuple[str, str] | None = None) -> Expression:
-        """Compile text found at `source`; `member` binds variables of one entity: `(entity, member)`.
+    def compile(self, source: Located, member: tuple[str, str] | None = None, condition: bool = False) -> Expression:
+        """Compile text found at `source`.
+
+        Args:
+            source: the text with its line.
+            member: binds variables of one entity: `(entity, member)`.
+            condition: the whole must be a yes/no value.
 
         Raises:
             PathwayError: the text is not an expression over known variables and values (names line and remedy).
@@ -82,7 +87,8 @@ class Compiler:
         text = source.text("a condition")
         parser = _Parser(self, source, text, member)
         node = parser.whole()
-        return Expression(text, tuple(dict.fromkeys(parser.slots)), node.call, tuple(dict.fromkeys(parser.cuts)))
+        call = parser.truth(node) if condition else node.call
+        return Expression(text, tuple(dict.fromkeys(parser.slots)), call, tuple(dict.fromkeys(parser.cuts)))
 
 
 class _Parser:

@@ -55,12 +55,7 @@ def _rule_text(item: Located) -> str:
 
 def _condition(item: Located, compiler: Compiler, member: tuple[str, str] | None) -> Expression:
     """A compiled expression that is true or false."""
-    if isinstance(item.value, bool):
-        return compiler.compile(item, member)
-    # 'not (not (...))' makes the compiler check that the whole is a yes/no value.
-    text = item.text("a condition")
-    inner = compiler.compile(Located(f"({text}) and always", item.line, item.file), member)
-    return Expression(text, inner.slots, inner.evaluate, inner.cuts)
+    return compiler.compile(item, member, condition=True)
 
 
 def _members(item: Located, compiler: Compiler) -> list[tuple[str, tuple[str, str] | None]]:

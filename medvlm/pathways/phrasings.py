@@ -111,7 +111,7 @@ def _fill(frame: str, slot: Slot, value: str, subject: str = "") -> str:
         article = "an" if subject[:1].lower() in "aeiou" else "a"
     with_article = f"{article} {subject}" if article else subject
     verb = "are" if variable.plural else "is"
-    sentence = frame.format(
+    return frame.format(
         x=subject,
         X=_capital(subject),
         ax=with_article,
@@ -122,10 +122,6 @@ def _fill(frame: str, slot: Slot, value: str, subject: str = "") -> str:
         Is=_capital(verb),
         **{"is": verb, "has": "have" if variable.plural else "has"},
     )
-    if variable.plural:
-        for singular, plural in (("This fits a ", "This fits "), ("I see a ", "I see ")):
-            sentence = sentence.replace(singular, plural)
-    return sentence
 
 
 def _capital(text: str) -> str:

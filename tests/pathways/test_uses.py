@@ -53,10 +53,49 @@ def test_the_reward_function_takes_what_a_grpo_trainer_gives() -> None:
         reward(prompts=["?"], completions=["AML"])
 
 
-def test_the_reward_function_is_accepted_by_trl() -> None:
-    trl = pytest.importorskip("trl", reason="TRL is not installed")
-    assert callable(reward_function("bone_marrow"))
-    assert hasattr(trl, "GRPOTrainer")
+@pytest.mark.slow
+def test_trl_trains_a_step_with_the_reward_function(tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed")
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    from trl import GRPOConfig, GRPOTrainer
+
+    words = "AML MM blasts healthy marrow not the diagnosis is ? . What".split()  # noqa: SIM905
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "<eos>", "<unk>", *words])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
+    )
+    config = GPT2Config(
+        vocab_size=len(vocabulary), n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=1
+    )
+    data = Dataset.from_list(
+        [{"prompt": "What is the diagnosis ?", "asked": ["diagnosis"], "truth": json.dumps({"diagnosis": "aml"})}] * 8
+    )
+    settings = GRPOConfig(
+        output_dir=str(tmp_path),
+        max_steps=1,
+        per_device_train_batch_size=4,
+        num_generations=4,
+        max_completion_length=6,
+        report_to=[],
+        use_cpu=True,
+        bf16=False,
+        save_strategy="no",
+    )
+    trainer = GRPOTrainer(
+        model=GPT2LMHeadModel(config),
+        reward_funcs=reward_function("bone_marrow"),
+        args=settings,
+        train_dataset=data,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    logged = [row for row in trainer.state.log_history if "reward" in row]
+    assert logged
+    assert "rewards/pathway_bone_marrow/mean" in logged[0]
 
 
 REPORT = """INDICATION: Pneumonia? Previous pleural effusion.
