@@ -69,19 +69,23 @@ class Mix:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What is known of one study: its entry, its picture, the truth and what the expert found."""
+    """What is known of one study: its entry, its picture, the truth and what the expert found.
+
+    `failed` says that the expert could not read the study; `shown` is empty then.
+    """
 
     entry: CohortEntry
     image: str
     truth: tuple[Finding, ...]
     shown: tuple[Finding, ...]
+    failed: bool = False
 
 
 def build_conversations(
     studies: Sequence[StudyFacts], questions: Questions, expert: Offer, mix: Mix, seed: int = 0
 ) -> list[Conversation]:
     """All conversations of a cohort, in the order of its studies; the same input and seed give the same output."""
-    pool = PracticePool([study.shown for study in studies if study.entry.split == "train"])
+    pool = PracticePool([study.shown for study in studies if study.entry.split == "train" and not study.failed])
     conversations: list[Conversation] = []
     for number, study in enumerate(studies):
         rng = np.random.default_rng([seed, zlib.crc32(study.entry.id.encode())])
@@ -152,9 +156,11 @@ class _Author:
             trigger = Trigger(self.expert.card.trigger_name, family.argument)
             selected = self.expert.select(self.study.shown, family.argument)
             findings = tuple(finding.id for finding in selected)
-            turns += [Turn("assistant", format_trigger(trigger)), expert_turn(trigger, selected, self.mix.style)]
+            said = expert_turn(trigger, selected, self.mix.style)
+            turns += [Turn("assistant", format_trigger(trigger)), self._failure(trigger) if self.study.failed else said]
             symbols["trigger"] = format_trigger(trigger)
-        turns.append(Turn("assistant", family.answer(self.study.shown).text))
+        failed = self.study.failed and family.needs_expert
+        turns.append(Turn("assistant", self.questions.failed if failed else family.answer(self.study.shown).text))
         turns[:0] = system_turn([self.expert.card])
         return self._finish(family.name, turns, (self.study.image,), [family.name], findings, symbols)
 
@@ -173,7 +179,7 @@ class _Author:
         ids: dict[str, None] = {}
         tasks = []
         for _ in range(self._length()):
-            family = self._choose(shown)
+            family = self._choose(self.study.truth if self.study.failed and images else shown)
             tasks.append(family.name)
             turns.append(Turn("user", self._pick(family.train)))
             if family.argument is None:
@@ -186,15 +192,19 @@ class _Author:
                 called.add(family.argument)
                 trigger = Trigger(self.expert.card.trigger_name, family.argument)
                 turns.append(Turn("assistant", format_trigger(trigger)))
-                if self.rng.random() < self.mix.failed:
+                # Practice findings are not the study's own: they can be shown even where the expert failed on it.
+                if self.rng.random() < self.mix.failed or (self.study.failed and shown is self.study.shown):
                     failed.add(family.argument)
-                    turns.append(error_turn(trigger, FAILURE))
+                    turns.append(self._failure(trigger))
                 else:
                     ids |= dict.fromkeys(finding.id for finding in selected)
                     turns.append(expert_turn(trigger, selected, self.mix.style))
             turns.append(Turn("assistant", self._reply(family, family.argument in failed, shown, selected, truth)))
         symbols = {"kind": identity.partition("-")[0], "agrees": agrees}
         return self._finish(identity, turns, images, tasks, tuple(ids), symbols)
+
+    def _failure(self, trigger: Trigger) -> Turn:
+        return error_turn(trigger, FAILURE)
 
     def _reply(
         self,

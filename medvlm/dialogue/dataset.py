@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +70,14 @@ def build_dataset(
     for entry in cohort.entries:
         if entry.truth is None:
             raise MedVLMError(f"{cohort.root}: study {entry.id} has no true findings; questions need them as answers.")
-        if entry.id not in found:
+        failed = (annotations / "failed" / f"{entry.id}.json").is_file()
+        if entry.id not in found and not failed:
             raise MedVLMError(f"{annotations}: no findings for study {entry.id}; run 'medvlm annotate' to the end.")
         truth = tuple(read_findings(cohort.root / entry.truth))
-        facts.append(StudyFacts(entry, "", truth, _of_expert(found[entry.id], asked.expert)))
+        shown = () if failed else _of_expert(found[entry.id], asked.expert)
+        facts.append(StudyFacts(entry, "", truth, shown, failed))
     paths = render_cohort(cohort, out, workers, progress)
-    facts = [StudyFacts(fact.entry, paths[fact.entry.id], fact.truth, fact.shown) for fact in facts]
+    facts = [replace(fact, image=paths[fact.entry.id]) for fact in facts]
     mix = mix or Mix()
     conversations = build_conversations(facts, asked, expert, mix, seed)
     provenance = next((asdict(finding.provenance) for fact in facts for finding in fact.shown), {})

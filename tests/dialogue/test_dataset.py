@@ -76,6 +76,20 @@ def test_study_without_annotation_or_truth_is_named(clinic, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_study_that_the_expert_could_not_read_teaches_the_honest_answer(clinic, tmp_path):
+    cohort, notes = clinic
+    for name in ("a", "d"):
+        (notes / "findings" / f"{name}.jsonl").unlink()
+        write_json(notes / "failed" / f"{name}.json", {"chest_ct": "no series applies"})
+    build_dataset(cohort, notes, "chest_ct", tmp_path / "data", workers=1, progress=False)
+    for split, patient in (("train", "p-a"), ("test", "p-d")):
+        rows = [row for row in read_conversations(tmp_path / "data" / f"{split}.jsonl") if row.patient == patient]
+        seen = [row for row in rows if row.symbols["kind"] != "practice"]
+        experts = [turn.text for row in seen for turn in row.turns if turn.role == "expert"]
+        assert experts
+        assert all("error" in text for text in experts)
+
+
 def test_a_patient_in_two_splits_fails_the_build(tmp_path):
     turns = (Turn("user", "a"), Turn("assistant", "b"))
     rows = [Conversation("1", "same", "train", turns), Conversation("2", "same", "test", turns)]
