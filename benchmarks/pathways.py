@@ -107,9 +107,9 @@ def expected_symbols(expected: Any) -> list[str]:
     return str(expected).split("|")
 
 
-def adversarial() -> dict[str, Any]:
-    """Precision and recall on the hand-written traps, in all and by pathway."""
-    groups = yaml.safe_load((ROOT / "tests/pathways/adversarial.yaml").read_text(encoding="utf-8"))
+def written_answers(file: str) -> dict[str, Any]:
+    """Precision and recall on a file of hand-written answers, in all and by pathway."""
+    groups = yaml.safe_load((ROOT / "tests/pathways" / file).read_text(encoding="utf-8"))
     table: dict[str, Counter[str]] = {}
     scorers = {}
     for group in groups:
@@ -161,7 +161,7 @@ def fuzz(count: int) -> dict[str, float]:
     scorers = [Scorer(load_pathway(path)) for path in list_pathways().values()]
     slots = [(one, slot) for one in scorers for slot in one.pathway.slots.values()]
     words = _FUZZ_WORDS
-    slowest, states = 0.0, Counter[str]()
+    slowest, with_pauses, states = 0.0, 0.0, Counter[str]()
     for one, slot in slots:
         one.parser.reader(slot).read("warm up", slot.member)
     for number in range(count):
@@ -174,10 +174,22 @@ def fuzz(count: int) -> dict[str, float]:
             text = " ".join(random.choices(words, k=size // 4))
         started = time.process_time()
         reading = one.parser.reader(slot).read(text, slot.member)
-        slowest = max(slowest, 1000 * (time.process_time() - started))
+        taken = 1000 * (time.process_time() - started)
+        with_pauses = max(with_pauses, taken)
+        if taken > slowest:
+            # Again, so that a pause of the garbage collector is not taken for the parser's time.
+            started = time.process_time()
+            one.parser.reader(slot).read(text, slot.member)
+            slowest = max(slowest, min(taken, 1000 * (time.process_time() - started)))
         assert reading.state != "value" or reading.symbol == NOT_ASSESSABLE or reading.symbol is not None
         states[reading.state] += 1
-    return {"texts": count, "exceptions": 0, "slowest ms": round(slowest, 2), **states}
+    return {
+        "texts": count,
+        "exceptions": 0,
+        "slowest ms": round(slowest, 2),
+        "with pauses ms": round(with_pauses, 2),
+        **states,
+    }
 
 
 def main() -> None:
@@ -189,7 +201,8 @@ def main() -> None:
         "machine": f"{platform.machine()}, Python {platform.python_version()}, one core, processor time",
         "five-turn conversations scored a second": scoring_speed(),
         "30 variables, one conversation checked": checking_speed(),
-        "adversarial answers": adversarial(),
+        "adversarial answers": written_answers("adversarial.yaml"),
+        "free wordings": written_answers("free_wordings.yaml"),
         "library": library(),
         "fuzzing": fuzz(options.fuzz),
     }
