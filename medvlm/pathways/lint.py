@@ -215,22 +215,6 @@ def _reachable(report: LintReport, scorer: Scorer) -> None:
             report.add("error", 0, f"a reference case breaks the rules: {_show(case)}")
 
 
-def run_decisions(pathway: Pathway, given: Mapping[str, Symbol]) -> dict[str, Any]:
-    """All slots that follow from `given` through decision tables, in any order of the tables."""
-    env: dict[str, Any] = dict(given)
-    waiting = list(pathway.decisions)
-    while waiting:
-        ready = [decision for decision in waiting if all(name in env for name in inputs_of(decision))]
-        if not ready:
-            return env
-        for decision in ready:
-            waiting.remove(decision)
-            outcome, _ = decide_in(pathway, decision, env)
-            if outcome is not None:
-                env.setdefault(decision.target, outcome)
-    return env
-
-
 def _self_tests(report: LintReport, scorer: Scorer) -> None:
     checker, pathway = scorer.checker, report.pathway
     reached: set[int] = set()

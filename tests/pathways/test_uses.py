@@ -22,6 +22,7 @@ from medvlm.pathways.grammar import answer_grammar, answers_schema
 from medvlm.pathways.lint import lint
 from medvlm.pathways.reports import ReportReader
 from medvlm.pathways.simulate import Simulator
+from medvlm.pathways.verdict import verdict
 from tests.pathways.library import LIBRARY, scorer
 from tests.pathways.small import SMALL
 
@@ -140,6 +141,18 @@ def test_findings_fill_variables_from_the_largest_nodule() -> None:
     filled = bind_findings(pathway, [_nodule(6.0, "part-solid"), _nodule(1.4, "solid", "cm")])
     assert filled == {"size": 14.0, "nodule_type": "solid"}
     assert bind_findings(pathway, []) == {}
+
+
+def test_a_partly_known_case_leaves_what_can_still_be_and_asks_for_the_rest() -> None:
+    checker = scorer("lung_screening").checker
+    known = {"complete": True, "nodule_type": "solid", "size": 7.0, "suspicious": False}
+    # A solid nodule of 7 mm: 3 at baseline, 4A if new or growing, 2 if stable.
+    found = verdict(checker, known)
+    assert set(found.open["category"]) == {"2", "3", "4A"}
+    assert found.asked == ("comparison",)
+    found = verdict(checker, {**known, "comparison": "baseline"})
+    assert found.decided == {"category": "3", "management": "six_months"}
+    assert verdict(checker, {**known, "comparison": "baseline", "category": "1"}).conflicts
 
 
 def test_a_row_that_no_data_reaches_is_counted_zero() -> None:
