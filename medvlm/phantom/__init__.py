@@ -4,5 +4,6 @@
 """
 
 from medvlm.phantom.case import PhantomCase, generate_case
+from medvlm.phantom.cohort import make_cohort, write_case
 
-__all__ = ["PhantomCase", "generate_case"]
+__all__ = ["PhantomCase", "generate_case", "make_cohort", "write_case"]
