@@ -100,6 +100,9 @@ class FineTune(pl.LightningModule):
         self._window.append(tokens)
         self.log("train/loss", loss.detach() / tokens, prog_bar=True, batch_size=1)
         self.log("train/tokens", tokens.float(), batch_size=1)
+        if self.trainer.world_size > 1:
+            # A process whose batch has no picture must still take part in averaging the tower's gradients.
+            loss = loss + sum(parameter.sum() * 0.0 for parameter in self.parameters() if parameter.requires_grad)
         # Lightning divides by the number of accumulated batches; `on_before_optimizer_step` divides by tokens.
         return loss * self.trainer.accumulate_grad_batches
 
