@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quickstart": ("medvlm.commands.quickstart", "the whole path in minutes: phantom clinic, training, report"),
     "phantom": ("medvlm.commands.phantom", "make synthetic studies with known truth"),
     "study": ("medvlm.commands.study", "print what a study holds, what would be used and why"),
+    "deidentify": ("medvlm.commands.deidentify", "write DICOM images without identity"),
     "experts": ("medvlm.commands.experts", "list, show and train experts"),
     "annotate": ("medvlm.commands.annotate", "run experts over a cohort and write their findings"),
     "data": ("medvlm.commands.data", "build conversations and prepare public data sets"),
