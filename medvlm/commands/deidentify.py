@@ -8,6 +8,7 @@ from typing import Literal
 
 def deidentify(
     path: Path,
+    *,
     out: Path,
     key: Path | None = None,
     dates: Literal["shift", "remove"] = "shift",
