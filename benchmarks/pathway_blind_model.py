@@ -4,7 +4,7 @@
     medvlm pathway score bone_marrow blind.jsonl
 
 It learns the sentences and the order of the questions but has no image, so a reward that is corrected for chance gives
-it about nothing. Conversations of a seed that it was not trained on, asked with the held-out questions.
+it about nothing. It is asked in conversations of a seed that it was not trained on.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def train(texts: list[str], steps: int, seed: int) -> tuple[GPT2LMHeadModel, Any
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    print(f"last loss {float(loss):.3f}")
+    print(f"last loss {loss.item():.3f}")
     return model.eval(), tokenizer
 
 
@@ -61,7 +61,7 @@ def answer(model: GPT2LMHeadModel, tokenizer: Any, text: str) -> str:
     made = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
-        max_new_tokens=40,
+        max_new_tokens=24,
         do_sample=False,
         pad_token_id=model.config.eos_token_id,
     )
@@ -73,13 +73,13 @@ def main() -> None:
     parser.add_argument("pathway")
     parser.add_argument("--out", type=Path, default=Path("blind.jsonl"))
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--count", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     simulator = Simulator(Scorer(load_pathway(options.pathway)))
     texts = [transcript(row["messages"]) for row in simulator.conversations(1600, options.seed)]
     model, tokenizer = train(texts, options.steps, options.seed)
-    rows = list(simulator.conversations(options.count, options.seed + 1, "heldout"))
+    rows = list(simulator.conversations(options.count, options.seed + 1))
     for row in track(rows, "answering"):
         said: list[dict[str, Any]] = []
         for message in row["messages"]:

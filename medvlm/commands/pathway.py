@@ -107,7 +107,7 @@ def simulate(
     listed = None
     if cases is not None:
         rows = enumerate(read_jsonl(cases), start=1)
-        listed = [_complete(scorer, read_truth(scorer.pathway, row, f"{cases}, line {n}"), n) for n, row in rows]
+        listed = [_complete(scorer, read_truth(scorer.pathway, row, str(cases), n), n) for n, row in rows]
     paraphraser = None
     if endpoint:
         cache = out.with_suffix(".paraphrases.json")

@@ -62,16 +62,16 @@ def _is_trigger(text: str) -> bool:
     return stripped.startswith("<") and stripped.endswith(")>") and stripped[1:2].isupper()
 
 
-def read_truth(pathway: Pathway, truth: Mapping[str, Any], name: str) -> dict[str, Symbol]:
-    """Symbols from JSON, checked against the pathway.
+def read_truth(pathway: Pathway, truth: Mapping[str, Any], name: str, line: int = 1) -> dict[str, Symbol]:
+    """Symbols from JSON, checked against the pathway; `name` and `line` say where they are written.
 
     Raises:
         PathwayError: a slot or symbol is unknown.
     """
-    return {slot: read_symbol(_located(value, name), pathway.slot(slot)) for slot, value in truth.items()}
+    return {slot: read_symbol(_located(value, name, line), pathway.slot(slot)) for slot, value in truth.items()}
 
 
-def _located(value: Any, name: str) -> Located:
+def _located(value: Any, name: str, line: int) -> Located:
     if isinstance(value, list):
-        return Located([Located(item, 1, name) for item in value], 1, name)
-    return Located(value, 1, name)
+        return Located([Located(item, line, name) for item in value], line, name)
+    return Located(value, line, name)
