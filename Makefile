@@ -47,7 +47,7 @@ picture:
 	chromium --headless --no-sandbox --disable-gpu --disable-background-networking --hide-scrollbars \
 	  --window-size=1280,780 --screenshot=docs/images/report.png file://$(CURDIR)/runs/quickstart/report/report.html
 	$(BIN)/python -c "from PIL import Image; p = 'docs/images/report.png'; \
-	  Image.open(p).convert('RGB').quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(p, optimize=True)"
+	  Image.open(p).convert('RGB').save(p, optimize=True)"
 
 clean:
 	rm -rf $(VENV) dist site build
