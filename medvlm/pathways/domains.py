@@ -7,7 +7,6 @@ numbers of one cell can never be told apart by any rule.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -88,8 +87,3 @@ def _cells(low: float, high: float, step: float, cuts: set[tuple[float, int]], e
     symbols: list[Symbol] = [round((start + end) / 2, 6) for start, end in edges]
     # not_assessable comes last: `token` of a number never reaches it, since there is one cell more than bounds.
     return Domain((*symbols, *extra), bounds, edges)
-
-
-def to_tokens(domains: Mapping[str, Domain], case: Mapping[str, Symbol]) -> dict[str, Any]:
-    """A case (slot → symbol) in representative symbols."""
-    return {name: domains[name].token(symbol) for name, symbol in case.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -183,12 +183,3 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     if _INT.fullmatch(text):
         return int(text)
     return float(text) if _FLOAT.fullmatch(text) else text
-
-
-def walk(item: Located) -> Iterator[Located]:
-    """Every located value under `item`, itself first."""
-    yield item
-    children = item.value.values() if isinstance(item.value, dict) else item.value
-    if isinstance(item.value, dict | list):
-        for child in children:
-            yield from walk(child)
