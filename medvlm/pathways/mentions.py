@@ -8,6 +8,8 @@ from typing import Any, Literal
 Stance = Literal["asserted", "denied", "doubted", "aside", "not_assessable"]
 # A mention kind is `value`, `word`, `number`, or weak: `generic` (present, seen).
 MENTION_KINDS = ("value", "word", "number")
+# Kinds without a symbol: `not seen`, or what is asked about itself being denied (`no venous beading`).
+UNNAMED = ("generic", "concept")
 
 
 @dataclass(frozen=True, slots=True)

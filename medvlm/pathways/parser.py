@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from medvlm.pathways.cues import word_set
 from medvlm.pathways.lexicon import Trie, variable_trie
-from medvlm.pathways.mentions import Found, IfDenied, Mention
+from medvlm.pathways.mentions import UNNAMED, Found, IfDenied, Mention
 from medvlm.pathways.quantities import Interval, Quantity, QuantityReader
 from medvlm.pathways.scan import scan
 from medvlm.pathways.spec import NOT_ASSESSABLE, Pathway, Slot, Variable, show_symbol
@@ -140,10 +140,11 @@ class VariableReader:
         mentions = [
             mention
             for mention in found.mentions
-            if mention.kind != "generic" and (mention.kind == "value" or mention.concept_near or context)
+            if mention.kind != "generic" and (mention.kind in ("value", "concept") or mention.concept_near or context)
         ]
         if self.number is not None:
-            mentions = [m for m in mentions if m.symbol.has_unit or QuantityReader(self.variable).countable]
+            countable = self.number.countable
+            mentions = [m for m in mentions if countable or (m.kind == "number" and m.symbol.has_unit)]
         found.doubt = found.doubt if any(m.stance == "doubted" for m in mentions) else None
         found.not_assessable = None if not any(m.stance == "not_assessable" for m in mentions) else found.not_assessable
         if self.number is not None:
@@ -161,7 +162,7 @@ class VariableReader:
             symbols = set()
             choice = "or" in words
             for mention in found.mentions:
-                if mention.kind == "generic" or mention.member != member:
+                if mention.kind in UNNAMED or mention.member != member:
                     continue
                 # `present or absent?` offers both; the concept is what a yes affirms.
                 if mention.stance == "denied" and isinstance(mention.symbol, bool) and not choice:
@@ -179,7 +180,7 @@ class VariableReader:
         denied: dict[Any, Mention] = {}
         doubted: list[Mention] = []
         for mention in mentions:
-            if mention.kind == "generic":
+            if mention.kind in UNNAMED:
                 continue
             symbol, stance = mention.symbol, mention.stance
             if isinstance(symbol, IfDenied):
@@ -257,7 +258,7 @@ class VariableReader:
                 del asserted[parent]
 
     def _read_set(self, mentions: list[Mention], found: Found) -> Reading:
-        named = [mention for mention in mentions if mention.kind != "generic"]
+        named = [mention for mention in mentions if mention.kind not in UNNAMED]
         asserted = {mention.symbol: mention for mention in named if mention.stance == "asserted"}
         denied = {mention.symbol: mention for mention in named if mention.stance == "denied"}
         both = asserted.keys() & denied.keys()
@@ -276,7 +277,7 @@ class VariableReader:
             state: State = "value" if self.can_fail else "unknown"
             symbol = NOT_ASSESSABLE if self.can_fail else None
             return Reading(state, symbol, (found.not_assessable,), "called not assessable")
-        generic = [mention for mention in mentions if mention.kind == "generic" and mention.stance == "denied"]
+        generic = [mention for mention in mentions if mention.kind in UNNAMED and mention.stance == "denied"]
         if any(not yes for yes, _, _ in found.bare) or generic or len(denied) == len(self.variable.symbols):
             spans = tuple((start, end) for _, start, end in found.bare) or _spans(generic)
             return Reading("value", frozenset(), spans, "all are denied")
@@ -308,7 +309,7 @@ class VariableReader:
             return Reading("unknown", None, (found.not_assessable,), "called not assessable")
         if found.doubt or any(mention.stance == "doubted" for mention in measured):
             return Reading("unknown", None, (found.doubt,) if found.doubt else (), "doubted")
-        denied = [mention for mention in mentions if mention.kind == "generic" and mention.stance == "denied"]
+        denied = [mention for mention in mentions if mention.kind in UNNAMED and mention.stance == "denied"]
         none = denied or any(not yes for yes, _, _ in found.bare)
         if none and not numbers and self.number is not None and self.number.countable and self.variable.low <= 0:
             return Reading("value", 0.0, _spans(denied), "none is stated")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from medvlm.pathways.lexicon import Trie, bare_answers, cue_trie, longest
-from medvlm.pathways.mentions import Event, Found
+from medvlm.pathways.mentions import UNNAMED, Event, Found
 from medvlm.pathways.stance import LIST_WORDS, PREDICATES, PRONOUNS, Judge
 from medvlm.pathways.tokens import Tokens
 
@@ -65,7 +65,7 @@ def _sentence(
     judge.run()
     if question and not as_statement:
         # A question inside an answer asserts nothing (`AML?` is a doubtful mention), but a following no answers it.
-        found.self_asked |= {mention.symbol for mention in judge.mentions if mention.kind != "generic"}
+        found.self_asked |= {mention.symbol for mention in judge.mentions if mention.kind not in UNNAMED}
         if end - start > 3:
             return
         for mention in judge.mentions:

@@ -162,12 +162,12 @@ class Judge:
 
     def _on_concept(self, index: int, event: Event) -> None:
         self.concept = True
-        if self.negated:
-            self._generic("denied", event)
+        if self.negated and not self.aside:
+            self._generic("denied", event, "concept")
 
-    def _generic(self, stance: Stance, event: Event) -> None:
+    def _generic(self, stance: Stance, event: Event, kind: str = "generic") -> None:
         starts, ends = self.tokens.starts, self.tokens.ends
-        self.mentions.append(Mention("generic", None, stance, starts[event.start], ends[event.end - 1], self.member))
+        self.mentions.append(Mention(kind, None, stance, starts[event.start], ends[event.end - 1], self.member))
 
     def _on_member(self, index: int, event: Event) -> None:
         # "fluid in the right eye" names the member after its mention, "the right eye shows fluid" before it.
