@@ -21,6 +21,13 @@ from medvlm.training.drill import drill
 from medvlm.training.scoring import Answer, Question, questions
 
 
+def as_files(given: Path | list[Path] | None) -> list[Path]:
+    """One file or several, as a list."""
+    if given is None:
+        return []
+    return [Path(path) for path in given] if isinstance(given, list) else [Path(given)]
+
+
 class Rows(Dataset[Encoded]):
     """Encoded conversations by number."""
 
@@ -39,9 +46,9 @@ class ConversationData(pl.LightningDataModule):
 
     def __init__(
         self,
-        train: list[Path] | None = None,
-        validation: list[Path] | None = None,
-        test: list[Path] | None = None,
+        train: Path | list[Path] | None = None,
+        validation: Path | list[Path] | None = None,
+        test: Path | list[Path] | None = None,
         batch_tokens: int = 4096,
         longest: int = 2048,
         group: int = 16,
@@ -53,7 +60,7 @@ class ConversationData(pl.LightningDataModule):
     ) -> None:
         """
         Args:
-            train: conversation files to learn from.
+            train: conversation file or files to learn from.
             validation: conversation files for the validation loss and the sample answers.
             test: conversation files that `medvlm test` scores and `medvlm predict` answers.
             batch_tokens: most tokens of a batch, padding and image tokens included.
@@ -66,7 +73,7 @@ class ConversationData(pl.LightningDataModule):
             answer_batch: questions that `medvlm test` and `medvlm predict` answer together.
         """
         super().__init__()
-        self.train, self.validation, self.test = train or [], validation or [], test or []
+        self.train, self.validation, self.test = as_files(train), as_files(validation), as_files(test)
         self.batch_tokens, self.longest, self.group = batch_tokens, longest, group
         self.drill, self.drill_tokens = drill, drill_tokens
         self.limit, self.seed, self.answer_batch = limit, seed, answer_batch

@@ -14,6 +14,7 @@ from medvlm.errors import MedVLMError
 from medvlm.models.load import load_model
 from medvlm.models.parts import Part, Tuning, part_of, prepare
 from medvlm.training.answering import answer, gather, write_test
+from medvlm.training.data import as_files
 from medvlm.training.loss import supervised_loss
 from medvlm.training.optimizer import MasterOptimizer
 from medvlm.training.schedule import parameter_groups, warmup_cosine
@@ -40,7 +41,7 @@ class FineTune(pl.LightningModule):
         warmup: float = 0.05,
         floor: float = 0.05,
         max_new_tokens: int = 64,
-        corpus: list[Path] | None = None,
+        corpus: Path | list[Path] | None = None,
         dtype: str = "auto",
         attention: str | None = None,
         trust_remote_code: bool = False,
@@ -80,7 +81,7 @@ class FineTune(pl.LightningModule):
         self.loaded = prepare(
             load_model(
                 name,
-                corpus=_texts(corpus or []) if name == "tiny" else (),
+                corpus=_texts(as_files(corpus)) if name == "tiny" else (),
                 tiny_config=tiny_config,
                 dtype=dtype,
                 trainable=True,
