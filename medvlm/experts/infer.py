@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,9 @@ from medvlm.imaging.study import Volume
 if TYPE_CHECKING:
     from torch import nn
 
-# Objects are looked for where their probability on the working grid exceeds this, and drawn where it exceeds 0.5 after
-# interpolation: a small object that lies between working voxels never reaches 0.5 on them.
-SEED = 0.35
+# Objects are looked for where their probability on the working grid exceeds this share of the level at which they are
+# drawn after interpolation: a small object that lies between working voxels never reaches the level on them.
+SEED = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +94,9 @@ class Predictor:
         self.network = network.to(device=device, dtype=self.precision)
         self.network.to(memory_format=layout)  # type: ignore[call-overload]
         numbers = {name: number for number, name in bundle.labels.items()}
-        objects = {rule.label for rule in bundle.spec.rules if rule.kind == "components"}
-        self.objects = sorted(numbers[name] for name in objects if name in numbers)
-        scattered = objects | {rule.label for rule in bundle.spec.rules if rule.kind == "region"}
+        objects = {rule.label: rule.level for rule in bundle.spec.rules if rule.kind == "components"}
+        self.objects = {numbers[name]: level for name, level in sorted(objects.items()) if name in numbers}
+        scattered = objects.keys() | {rule.label for rule in bundle.spec.rules if rule.kind == "region"}
         self.organs = sorted(number for name, number in numbers.items() if number and name not in scattered)
 
     def predict(self, volume: Volume) -> Prediction:
@@ -133,13 +133,20 @@ def draw_mask(
     logits: torch.Tensor,
     probabilities: torch.Tensor,
     grid: WorkingGrid,
-    objects: Collection[int],
+    objects: Mapping[int, float],
     organs: Collection[int],
 ) -> np.ndarray:
     """Label map on the series' own grid.
 
     Anatomy is the likeliest structure among those that are not objects, taken over voxel by voxel; objects (small,
-    measured to the millimetre) are drawn over it from their interpolated probability. An organ is one piece.
+    measured to the millimetre) are drawn over it where their interpolated probability exceeds their level. An organ
+    is one piece.
+
+    Args:
+        logits, probabilities: `[L, X, Y, Z]` on the working grid.
+        grid: between the working grid and the series' own.
+        objects: label → level, 0..1.
+        organs: labels that are one connected piece.
     """
     anatomy = [channel for channel in range(len(logits)) if channel not in objects]
     kept = logits if not objects else logits[anatomy]
@@ -147,16 +154,16 @@ def draw_mask(
     labels = lookup[kept.max(dim=0).indices.numpy()]
     keep_largest(labels, organs)
     mask = grid.labels_to_canonical(labels)
-    for label in objects:
+    for label, level in objects.items():
         field = probabilities[label].float().numpy()
-        parts, _ = ndimage.label(field > SEED, structure=np.ones((3, 3, 3)))
+        parts, _ = ndimage.label(field > SEED * level, structure=np.ones((3, 3, 3)))
         for found in ndimage.find_objects(parts):
             box = tuple(
                 slice(max(0, cut.start - 2), min(size, cut.stop + 2))
                 for cut, size in zip(found, field.shape, strict=True)
             )
             values, region = grid.region_to_native(field, box)
-            mask[region][values > 0.5] = label
+            mask[region][values > level] = label
     return grid.from_canonical(mask)
 
 

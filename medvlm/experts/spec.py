@@ -61,6 +61,8 @@ class Rule:
         minimum_mm: smallest long axis of an object.
         minimum_ml: smallest volume of an object or region.
         minimum_peak: smallest peak probability of an object.
+        level: an object is drawn where its interpolated probability exceeds this; below 0.5 where a network that
+            rarely sees the object is shy of it.
         grades: grade → median intensity below which it holds; the first that holds is given.
         numerator, denominator: structures of a ratio.
         measure: key of the ratio's code (`cardiothoracic_ratio`, `area_ratio`).
@@ -79,6 +81,7 @@ class Rule:
     minimum_mm: float = 0.0
     minimum_ml: float = 0.0
     minimum_peak: float = 0.5
+    level: float = 0.5
     grades: Mapping[str, float] = field(default_factory=dict)
     numerator: tuple[str, ...] = ()
     denominator: tuple[str, ...] = ()

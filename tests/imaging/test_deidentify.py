@@ -117,7 +117,7 @@ def plant(folder: Path) -> list[str]:
 
 def test_of_sixty_planted_identifiers_none_is_left_in_any_byte(tmp_path: Path):
     planted = plant(tmp_path / "Smith")
-    deidentify(tmp_path / "Smith", tmp_path / "out")
+    deidentify(tmp_path / "Smith", out=tmp_path / "out")
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(written) == 4
     for path in written:
@@ -134,7 +134,7 @@ def test_it_adds_no_error_that_dciodvfy_finds(tmp_path: Path):
         done = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
         return {line for line in done.stderr.splitlines() if line.startswith("Error")}
 
-    deidentify(tmp_path / "in", tmp_path / "out")
+    deidentify(tmp_path / "in", out=tmp_path / "out")
     before = set().union(*(errors(path) for path in (tmp_path / "in").iterdir()))
     after = set().union(*(errors(path) for path in (tmp_path / "out").rglob("*.dcm")))
     assert after - before == set()
@@ -142,7 +142,7 @@ def test_it_adds_no_error_that_dciodvfy_finds(tmp_path: Path):
 
 def test_geometry_and_pixels_stay(tmp_path: Path):
     plant(tmp_path / "in")
-    deidentify(tmp_path / "in", tmp_path / "out")
+    deidentify(tmp_path / "in", out=tmp_path / "out")
     before, after = load_study(tmp_path / "in").series[0], load_study(tmp_path / "out").series[0]
     assert np.array_equal(before.volume.array, after.volume.array)
     assert np.allclose(before.volume.affine, after.volume.affine)
@@ -154,8 +154,8 @@ def test_the_same_key_gives_the_same_names_and_uids_and_another_key_others(tmp_p
     write_series(tmp_path / "in", places=positions(2))
     key = tmp_path / "key"
     for name in ("a", "b"):
-        deidentify(tmp_path / "in", tmp_path / name, key=key)
-    deidentify(tmp_path / "in", tmp_path / "c")
+        deidentify(tmp_path / "in", out=tmp_path / name, key=key)
+    deidentify(tmp_path / "in", out=tmp_path / "c")
     a, b, c = (load_study(tmp_path / name) for name in "abc")
     assert (a.uid, a.patient, a.series[0].uid) == (b.uid, b.patient, b.series[0].uid)
     assert a.uid not in (c.uid, uid("study"))
@@ -216,17 +216,17 @@ def test_reports_and_bad_input_are_left_out(tmp_path: Path):
     shutil.copy(files / "reportsi.dcm", tmp_path / "in")
     (tmp_path / "in" / "note.txt").write_text("John Smith")
     with pytest.raises(MedVLMError, match="no DICOM image"):
-        deidentify(tmp_path / "in", tmp_path / "out")
+        deidentify(tmp_path / "in", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(MedVLMError, match="no such file or folder"):
-        deidentify(tmp_path / "nothing", tmp_path / "out")
+        deidentify(tmp_path / "nothing", out=tmp_path / "out")
     with pytest.raises(MedVLMError, match="not empty"):
-        deidentify(tmp_path / "in", tmp_path / "in")
+        deidentify(tmp_path / "in", out=tmp_path / "in")
 
 
 def test_every_real_image_of_the_packages_survives(tmp_path: Path):
     files = Path(pydicom.__file__).parent / "data" / "test_files"
     for name in ("MR_small_bigendian.dcm", "examples_palette.dcm", "examples_ybr_color.dcm", "liver_1frame.dcm"):
-        deidentify(files / name, tmp_path / name)
+        deidentify(files / name, out=tmp_path / name)
         before, after = load_study(files / name).series[0], load_study(tmp_path / name).series[0]
         assert np.array_equal(before.volume.array, after.volume.array), name
