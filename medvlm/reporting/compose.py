@@ -101,7 +101,9 @@ def compose_doubts(findings: Sequence[Finding], draft: Draft) -> tuple[Doubt, ..
         text = "The model left out what was measured; these sentences come from the measurements"
         doubts.append(Doubt("omitted", f"{text}: {', '.join(draft.omitted)}.", draft.omitted))
     for finding in findings:
-        if finding.presence == "uncertain":
+        # A calibrated probability below a half of something reported present: it is more likely not there.
+        doubtful = finding.presence == "present" and finding.probability is not None and finding.probability < 0.5
+        if finding.presence == "uncertain" or doubtful:
             sure = "" if finding.probability is None else f" (probability {finding.probability:.2f})"
             doubts.append(Doubt("uncertain", f"The expert is not sure{sure}.", (finding.id,)))
     return tuple(doubts)
