@@ -23,5 +23,8 @@ def test_two_processes_give_the_weights_of_one_with_the_same_batches(data, small
 
     one = fit("one", "--trainer.accumulate_grad_batches=2")
     two = fit("two", "--trainer.devices=2", "--trainer.strategy=ddp")
+    # Three steps at 1e-4 move a weight by up to 3e-4. Sums in another order differ in the last bits, which AdamW
+    # enlarges where a gradient is next to nothing; a batch left out or weighted wrongly moves weights by far more than
+    # a twentieth of that.
     for name, value in one.items():
-        torch.testing.assert_close(value, two[name], rtol=0, atol=2e-6)
+        torch.testing.assert_close(value, two[name], rtol=0, atol=0.05 * 3e-4)
