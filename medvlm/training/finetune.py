@@ -117,9 +117,15 @@ class FineTune(pl.LightningModule):
         self._window.clear()
         total = self.trainer.strategy.reduce(tokens, reduce_op="sum")
         scale = self.trainer.world_size / float(total)
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(scale)
+        trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        for parameter in trained:
+            parameter.grad.mul_(scale)
+        if self.trainer.world_size > 1:
+            # Where no process had a picture, one process would leave the tower alone; a gradient of zeros would not.
+            touched = torch.stack([parameter.grad.any() for parameter in trained]).tolist()
+            for parameter, moved in zip(trained, touched, strict=True):
+                if not moved:
+                    parameter.grad = None
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         loss, tokens = supervised_loss(self.model, batch)

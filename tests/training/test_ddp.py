@@ -26,5 +26,8 @@ def test_two_processes_give_the_weights_of_one_with_the_same_batches(data, small
     # Three steps at 1e-4 move a weight by up to 3e-4. Sums in another order differ in the last bits, which AdamW
     # enlarges where a gradient is next to nothing; a batch left out or weighted wrongly moves weights by far more than
     # a twentieth of that.
+    # A key bias shifts all scores of a query alike: softmax takes it out, its gradient is rounding noise and no more.
     for name, value in one.items():
+        if name.endswith("k_proj.bias"):
+            continue
         torch.testing.assert_close(value, two[name], rtol=0, atol=0.05 * 3e-4)
