@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from medvlm.errors import MedVLMError
 from medvlm.experts.bundle import Bundle
 from medvlm.experts.calibration import (
     LEVELS,
+    Curve,
     conformal_threshold,
     expected_calibration_error,
     fit_curve,
@@ -27,7 +29,7 @@ from medvlm.experts.registry import find_expert
 from medvlm.experts.spec import Rule
 from medvlm.findings.codes import code
 from medvlm.findings.finding import Finding, read_findings
-from medvlm.imaging.cohort import Split, read_cohort
+from medvlm.imaging.cohort import Cohort, Split, read_cohort
 from medvlm.imaging.reader import load_study
 from medvlm.storage import write_json
 
@@ -36,7 +38,14 @@ FEWEST = 8  # of true and of false cases; with fewer a curve would be made up
 
 @dataclass
 class Cases:
-    """Raw scores and whether they were right, of one rule over all studies."""
+    """Raw scores and whether they were right, of one rule over all studies.
+
+    Attributes:
+        scores: of the expert's findings, 0..1.
+        true: whether each was.
+        missed: true findings that the expert looks for and did not make.
+        errors: measured minus true ratio.
+    """
 
     scores: list[float] = field(default_factory=list)
     true: list[bool] = field(default_factory=list)
@@ -49,52 +58,80 @@ class Cases:
             self.true.append(true)
 
 
-def calibrate_expert(name: str | Path, root: Path, split: Split = "validation", device: str = "auto") -> dict[str, Any]:
+@dataclass
+class Gathered:
+    """What one split says about an expert: cases by rule id, and log probabilities and true classes of studies."""
+
+    cases: dict[str, Cases] = field(default_factory=lambda: defaultdict(Cases))
+    logits: list[np.ndarray] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    studies: int = 0
+
+
+def calibrate_expert(
+    name: str | Path, root: Path, split: Split = "validation", check: Split | None = None, device: str = "auto"
+) -> dict[str, Any]:
     """Fit the calibration of an expert and write it as `calibration.json` into its folder.
 
     Args:
         name: name or path of the expert.
-        root: cohort with true findings; the expert must not have learned from the split.
-        split: which studies.
+        root: cohort with true findings; the expert must not have learned from the splits.
+        split: the studies that the curves and thresholds are fitted on.
+        check: other studies, on which calibration error and coverage are measured; none if not given.
         device: where the expert runs.
 
     Returns:
-        What was written: per rule slope, offset, number of cases, calibration error before and after, thresholds.
+        What was written: per rule slope, offset, number of cases, calibration error before and after, thresholds, and
+        (`checked`) the same error and the coverage of the thresholds on the studies of `check`.
 
     Raises:
-        MedVLMError: no truth in the split, or too few cases for every rule.
+        MedVLMError: no truth in a split, too few cases for every rule, or `check` is the split that is fitted on.
     """
-    from rich.progress import track
-
+    if check == split:
+        raise MedVLMError(f"a fit is not checked on its own studies: give another split than '{split}' to check on.")
     bundle = replace(find_expert(name), calibration={})
     expert = Expert(bundle, choose_device(device))
     cohort = read_cohort(root)
-    entries = [entry for entry in cohort.split(split) if entry.truth]
-    if not entries:
-        raise MedVLMError(f"{root}: no study with true findings in the split '{split}'.")
-    cases: dict[str, Cases] = defaultdict(Cases)
-    logits: list[np.ndarray] = []
-    targets: list[int] = []
-    for entry in track(entries, "calibrating", transient=True):
-        assert entry.truth is not None
-        result = expert.run(load_study(cohort.root / entry.study))
-        truth = read_findings(cohort.root / entry.truth)
-        for rule in bundle.spec.rules:
-            collect(cases[rule.id], rule, result, truth)
-        named = next((bundle.classes.index(f.grade) for f in truth if f.grade in bundle.classes), None)
-        if named is not None:
-            logits.append(np.log(np.maximum(list(result.classes.values()), 1e-9)))
-            targets.append(named)
-    written = {"cohort": cohort.name, "split": split, "studies": len(entries), "weights": expert.weights}
-    written |= summarise(bundle, cases)
-    if len(targets) >= 2 * FEWEST:
-        written["class_temperature"] = round(fit_temperature(np.stack(logits), np.array(targets)), 4)
+    fitted = gather(expert, cohort, split)
+    held_out = None if check is None else gather(expert, cohort, check)
+    written: dict[str, Any] = {"cohort": cohort.name, "split": split, "studies": fitted.studies, "weights": expert.weights}
+    written |= summarise(bundle, fitted.cases)
+    if len(fitted.targets) >= 2 * FEWEST:
+        written["class_temperature"] = round(fit_temperature(np.stack(fitted.logits), np.array(fitted.targets)), 4)
     if not written["rules"] and not written["tolerances"] and "class_temperature" not in written:
         raise MedVLMError(
             f"{root}: the split '{split}' has too few cases to calibrate {bundle.name}; use more studies."
         )
+    if held_out is not None:
+        written["checked"] = {"split": check, "studies": held_out.studies} | verify(written["rules"], held_out.cases)
     write_json(bundle.root / "calibration.json", written)
     return written
+
+
+def gather(expert: Expert, cohort: Cohort, split: Split) -> Gathered:
+    """Run the uncalibrated expert over a split and compare with its truth, behind a progress bar.
+
+    Raises:
+        MedVLMError: no study of the split has true findings.
+    """
+    from rich.progress import track
+
+    entries = [entry for entry in cohort.split(split) if entry.truth]
+    if not entries:
+        raise MedVLMError(f"{cohort.root}: no study with true findings in the split '{split}'.")
+    gathered = Gathered(studies=len(entries))
+    classes = expert.bundle.classes
+    for entry in track(entries, f"calibrating ({split})", transient=True):
+        assert entry.truth is not None
+        result = expert.run(load_study(cohort.root / entry.study))
+        truth = read_findings(cohort.root / entry.truth)
+        for rule in expert.bundle.spec.rules:
+            collect(gathered.cases[rule.id], rule, result, truth)
+        named = next((classes.index(f.grade) for f in truth if f.grade in classes), None)
+        if named is not None:
+            gathered.logits.append(np.log(np.maximum(list(result.classes.values()), 1e-9)))
+            gathered.targets.append(named)
+    return gathered
 
 
 def collect(cases: Cases, rule: Rule, result: ExpertResult, truth: Sequence[Finding]) -> None:
@@ -106,7 +143,7 @@ def collect(cases: Cases, rule: Rule, result: ExpertResult, truth: Sequence[Find
     if rule.kind == "components":
         pairs = match_objects(found, true)
         matched = {id(ours_) for _, ours_ in pairs if ours_ is not None}
-        cases.missed += sum(ours_ is None for _, ours_ in pairs)
+        cases.missed += sum(ours_ is None and in_scope(rule, theirs) for theirs, ours_ in pairs)
         for finding in found:
             cases.add(finding.probability, id(finding) in matched)
     elif rule.kind == "region":
@@ -122,6 +159,43 @@ def collect(cases: Cases, rule: Rule, result: ExpertResult, truth: Sequence[Find
         value = next((f.measure(measure) for f in ours), None)
         if wanted is not None and value is not None:
             cases.errors.append(value - wanted)
+
+
+def in_scope(rule: Rule, finding: Finding) -> bool:
+    """Whether a true object is large enough for the rule to look for it."""
+    return (finding.measure("Long axis") or math.inf) >= rule.minimum_mm
+
+
+def verify(rules: dict[str, Any], cases: dict[str, Cases]) -> dict[str, Any]:
+    """Calibration error and coverage of fitted rules on other cases than those of the fit.
+
+    Args:
+        rules: `calibration.json`'s rules.
+        cases: of studies that the rules were not fitted on.
+
+    Returns:
+        Rule id → `cases`, `error` (expected calibration error of the fitted probabilities), `true` (true findings, the
+        missed ones included) and `coverage`: level → share of the true findings at or above its threshold.
+    """
+    checked: dict[str, Any] = {}
+    for name, fitted in rules.items():
+        own = cases[name]
+        if not own.scores:
+            continue
+        true = np.array(own.true, bool)
+        probabilities = Curve(fitted["slope"], fitted["offset"])(np.array(own.scores))
+        detected = np.array([*probabilities[true].tolist(), *[0.0] * own.missed])
+        checked[name] = {
+            "cases": len(true),
+            "error": round(expected_calibration_error(probabilities, true), 4),
+            "true": len(detected),
+            "coverage": {
+                level: round(float((detected >= threshold).mean()), 4)
+                for level, threshold in fitted["conformal"].items()
+                if threshold is not None and len(detected)
+            },
+        }
+    return checked
 
 
 def summarise(bundle: Bundle, cases: dict[str, Cases]) -> dict[str, Any]:

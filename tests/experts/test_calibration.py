@@ -7,7 +7,7 @@ import pytest
 
 from medvlm.errors import MedVLMError
 from medvlm.experts.bundle import read_bundle
-from medvlm.experts.calibrate import Cases, calibrate_expert, summarise
+from medvlm.experts.calibrate import Cases, calibrate_expert, summarise, verify
 from medvlm.experts.calibration import (
     conformal_threshold,
     expected_calibration_error,
@@ -80,6 +80,23 @@ def test_a_rule_with_too_few_cases_is_left_as_it_is(tmp_path: Path) -> None:
     assert "ball" not in written["rules"]
     assert written["rules"]["organ"]["cases"] == 20
     assert written["tolerances"]["width"] == pytest.approx(0.01)
+
+
+def test_a_fit_is_checked_on_other_cases() -> None:
+    # Slope 1 and offset 0 leave the scores as they are. True findings: 0.9, 0.6 and one missed.
+    rules = {"ball": {"slope": 1.0, "offset": 0.0, "conformal": {"0.8": 0.5, "0.9": 0.7, "0.95": None}}}
+    checked = verify(rules, {"ball": Cases(scores=[0.9, 0.6, 0.2], true=[True, True, False], missed=1)})
+    assert checked["ball"] == {
+        "cases": 3,
+        "error": pytest.approx((0.1 + 0.4 + 0.2) / 3, abs=1e-4),
+        "true": 3,
+        "coverage": {"0.8": pytest.approx(2 / 3, abs=1e-4), "0.9": pytest.approx(1 / 3, abs=1e-4)},
+    }
+
+
+def test_a_fit_is_not_checked_on_its_own_cases(tmp_path: Path) -> None:
+    with pytest.raises(MedVLMError, match="own studies"):
+        calibrate_expert("chest_ct", tmp_path, "test", check="test")
 
 
 def test_a_calibration_of_other_weights_is_ignored(tmp_path: Path) -> None:
