@@ -84,18 +84,29 @@ def read_jsonl(path: Path) -> list[Any]:
     Raises:
         MedVLMError: the file is missing or a line is not JSON (names the line).
     """
+    return list(iterate_jsonl(path))
+
+
+def iterate_jsonl(path: Path) -> Iterator[Any]:
+    """The values of a JSON Lines file one after the other, without holding them all.
+
+    Raises:
+        MedVLMError: as `read_jsonl`.
+    """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # Lines end at "\n" only: JSON text may hold other line separators (U+2028) as they are.
+        with Path(path).open(encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _json_line(path, number, line)
     except (FileNotFoundError, IsADirectoryError):
         raise MedVLMError(f"{path}: no such file.") from None
     except UnicodeDecodeError as error:
         raise MedVLMError(f"{path}: not a text file ({error}).") from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise MedVLMError(f"{path}, line {number}: not valid JSON ({error.msg}).") from None
-    return rows
+
+
+def _json_line(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise MedVLMError(f"{path}, line {number}: not valid JSON ({error.msg}).") from None

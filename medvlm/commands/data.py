@@ -96,25 +96,25 @@ def cohort(folder: Path, *, splits: Path, name: str = "") -> None:
     print(f"cohort           {len(written.entries)} studies in {folder} (train/validation/test {shares})")
 
 
-def export(conversations: Path, *, out: Path, format: Literal["llava", "parquet", "jsonl"] = "llava") -> None:
+def export(conversations: Path, *, out: Path, format: Literal["llava", "parquet", "arrow", "jsonl"] = "llava") -> None:
     """Write a conversation file in another format; image paths stay relative to the original file.
 
     Example:
         medvlm data export data/train.jsonl --out data/train-llava.json
 
     Args:
-        conversations: .jsonl or .parquet file.
-        out: file to write; llava gives JSON that LLaVA and VILA train on.
-        format: llava, parquet or jsonl.
+        conversations: .jsonl, .parquet or .arrow file.
+        out: file to write; llava gives JSON that LLaVA and VILA train on, arrow opens at once at any size.
+        format: llava, parquet, arrow or jsonl.
     """
-    from medvlm.dialogue.conversation import read_conversations, write_conversations
+    from medvlm.dialogue.conversation import iterate_conversations, write_conversations
     from medvlm.dialogue.llava import write_llava
     from medvlm.errors import MedVLMError
 
-    suffix = {"llava": ".json", "parquet": ".parquet", "jsonl": ".jsonl"}[format]
+    suffix = {"llava": ".json"}.get(format, f".{format}")
     if out.suffix != suffix:
         raise MedVLMError(f"{out}: the format {format} is written to a file that ends in {suffix}.")
-    rows = read_conversations(conversations)
+    rows = iterate_conversations(conversations)
     count = write_llava(out, rows) if format == "llava" else write_conversations(out, rows)
     print(f"wrote {count:,} conversations to {out}")
 
@@ -133,7 +133,7 @@ def import_llava(
 
     Args:
         conversations: JSON list with "conversations" of "from" and "value".
-        out: .jsonl or .parquet file to write, in the folder that the image paths start from.
+        out: .jsonl, .parquet or .arrow file to write, in the folder that the image paths start from.
         split: split of all rows; the format has none.
         patient: key of a row that names the patient (default: the first image, so that its rows stay together).
     """
@@ -141,8 +141,8 @@ def import_llava(
     from medvlm.dialogue.llava import read_llava
     from medvlm.errors import MedVLMError
 
-    if out.suffix not in (".jsonl", ".parquet"):
-        raise MedVLMError(f"{out}: a conversation file ends in .jsonl or .parquet.")
+    if out.suffix not in (".jsonl", ".parquet", ".arrow"):
+        raise MedVLMError(f"{out}: a conversation file ends in .jsonl, .parquet or .arrow.")
     rows = read_llava(conversations, split, (lambda row: str(row[patient])) if patient else None)
     count, patients = write_conversations(out, rows), len({row.patient for row in rows})
     print(f"wrote {count:,} conversations of {patients:,} patients to {out}")

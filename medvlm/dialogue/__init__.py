@@ -4,17 +4,22 @@ from medvlm.dialogue.conversation import (
     Conversation,
     Role,
     Turn,
+    iterate_conversations,
     read_conversations,
     write_conversations,
 )
+from medvlm.dialogue.store import ConversationSet, open_conversations
 from medvlm.dialogue.trigger import Trigger, format_trigger, parse_triggers, sanitize
 
 __all__ = [
     "Conversation",
+    "ConversationSet",
     "Role",
     "Trigger",
     "Turn",
     "format_trigger",
+    "iterate_conversations",
+    "open_conversations",
     "parse_triggers",
     "read_conversations",
     "sanitize",

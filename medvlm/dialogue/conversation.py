@@ -2,20 +2,20 @@
 
 Roles are `system`, `user`, `assistant` and `expert`. An expert turn is what medvlm wrote into the conversation after
 the assistant's trigger; general chat templates know no such role, so `to_messages` gives it as a user message. The
-file format (`to_json`) is HF `messages` with an `images` column beside it, as JSON Lines or as Parquet. Parquet has one
-type a column, so `symbols` is a JSON string there; `datasets.load_dataset` reads both.
+file format (`to_json`) is HF `messages` with an `images` column beside it, as JSON Lines, Parquet or Arrow
+(`dialogue/arrow.py`); `datasets.load_dataset` reads all three.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from medvlm.dialogue.arrow import BATCH, arrow_batches, conversation_schema, from_record, record_batches
 from medvlm.errors import MedVLMError
-from medvlm.storage import atomic_path, read_jsonl, write_jsonl
+from medvlm.storage import atomic_path, iterate_jsonl, write_jsonl
 
 Role = Literal["system", "user", "assistant", "expert"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant", "expert")
@@ -155,54 +155,63 @@ def _turn(message: dict[str, Any], images: list[str]) -> Turn:
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> int:
-    """Write `.jsonl` or `.parquet` (by the suffix) and return the number of conversations."""
+    """Write `.jsonl`, `.parquet` or `.arrow` (by the suffix) and return the number of conversations.
+
+    Nothing is collected: conversations are written as they come, so any number of them needs little memory.
+    """
     rows = (conversation.to_json() for conversation in conversations)
-    return _write_parquet(path, rows) if Path(path).suffix == ".parquet" else write_jsonl(path, rows)
+    suffix = Path(path).suffix
+    return write_jsonl(path, rows) if suffix not in (".parquet", ".arrow") else _write_table(path, rows, suffix)
 
 
 def read_conversations(path: Path) -> list[Conversation]:
-    """Read `.jsonl` or `.parquet`.
+    """Read all of a `.jsonl`, `.parquet` or `.arrow` file; `open_conversations` reads one at a time.
 
     Raises:
         MedVLMError: the file is missing or a row is not a Conversation (names file and row).
     """
-    rows = _read_parquet(path) if Path(path).suffix == ".parquet" else read_jsonl(path)
-    conversations = []
+    return list(iterate_conversations(path))
+
+
+def iterate_conversations(path: Path) -> Iterator[Conversation]:
+    """The conversations of a file one after the other, without holding them all.
+
+    Raises:
+        MedVLMError: as `read_conversations`.
+    """
+    rows = _iterate_table(path) if Path(path).suffix in (".parquet", ".arrow") else iterate_jsonl(path)
     for number, row in enumerate(rows, start=1):
         try:
-            conversations.append(Conversation.from_json(row))
+            yield Conversation.from_json(row)
         except MedVLMError as error:
             raise MedVLMError(f"{path}, line {number}: {error}") from None
-    return conversations
 
 
-def _write_parquet(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+def _write_table(path: Path, rows: Iterable[dict[str, Any]], suffix: str) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    part = pa.struct([("type", pa.string()), ("text", pa.string())])
-    message = pa.struct([("role", pa.string()), ("content", pa.list_(part)), ("train", pa.bool_())])
-    texts = pa.list_(pa.string())
-    columns = {name: pa.string() for name in ("id", "patient", "split", "task")}
-    columns |= {"messages": pa.list_(message), "images": texts, "findings": texts, "symbols": pa.string()}
-    schema = pa.schema(list(columns.items()))
-    flat = [row | {"symbols": json.dumps(row["symbols"], ensure_ascii=False)} for row in rows]
+    schema, count = conversation_schema(), 0
     with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(flat, schema=schema), temporary)
-    return len(flat)
+        writer = pq.ParquetWriter(temporary, schema) if suffix == ".parquet" else pa.ipc.new_file(temporary, schema)
+        with writer:
+            for batch in record_batches(rows):
+                writer.write_batch(batch)
+                count += len(batch)
+    return count
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
+def _iterate_table(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not Path(path).is_file():
         raise MedVLMError(f"{path}: no such file.")
+    kind = "a Parquet" if Path(path).suffix == ".parquet" else "an Arrow"
     try:
-        rows = pq.read_table(path).to_pylist()
+        with pa.OSFile(str(path)) as file:
+            batches = pq.ParquetFile(file).iter_batches(BATCH) if kind == "a Parquet" else arrow_batches(file)
+            for batch in batches:
+                yield from map(from_record, batch.to_pylist())
     except pa.ArrowException as error:
-        raise MedVLMError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}).") from None
-    for row in rows:
-        if isinstance(row.get("symbols"), str):
-            row["symbols"] = json.loads(row["symbols"])
-    return rows
+        raise MedVLMError(f"{path}: not {kind} file ({str(error).splitlines()[0]}).") from None
