@@ -7,6 +7,7 @@ limit measures and drops.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from medvlm.dialogue.conversation import Conversation
 from medvlm.errors import MedVLMError
+from medvlm.models.dialect import Message, begin_reply, dialect_of, fold_system, render
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +61,12 @@ class ChatEncoder:
         self.name = name
         tokenizer = processor.tokenizer
         self._control = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True)
-        if not getattr(processor, "chat_template", None) and not tokenizer.chat_template:
-            raise MedVLMError(f"{name}: its processor has no chat template; choose an instruction-tuned model.")
+        self.dialect = dialect_of(processor, name, self._control)
+
+    @property
+    def stop_id(self) -> int:
+        """The token that ends an assistant turn."""
+        return int(self.processor.tokenizer.convert_tokens_to_ids(self.dialect.stop))
 
     def encode(self, conversation: Conversation, reply: bool = False) -> Encoded:
         """Encode one conversation.
@@ -75,39 +81,68 @@ class ChatEncoder:
         import torch
 
         messages = self._messages(conversation)
+        spans: list[Span] = []
         if reply:
-            text = self._render(messages, add_generation_prompt=True)
-            spans: list[Span] = []
+            text = self._begin_reply(messages)
         else:
             text, spans = self._render_with_spans(conversation, messages)
         images = [load_image(str(self.root / path)) for path in conversation.images]
-        outputs = self.processor(
-            text=[text],
-            images=images or None,
-            add_special_tokens=not self._starts_with_bos(text),
-            return_offsets_mapping=True,
-            return_text_replacement_offsets=True,
-            return_tensors="pt",
-        )
+        outputs = self._process(text, images)
         data = {key: value for key, value in outputs.items() if isinstance(value, torch.Tensor)}
         input_ids = data.pop("input_ids")[0]
         offsets = data.pop("offset_mapping")[0]
-        data.pop("attention_mask", None)
+        for unused in ("attention_mask", "labels", "text_replacement_offsets"):
+            data.pop(unused, None)
         length = input_ids.shape[0]
-        per_token = {key: data.pop(key)[0] for key in list(data) if data[key].shape == (1, length)}
-        replacements = (outputs.get("text_replacement_offsets") or [[]])[0]
+        per_token = {key: data.pop(key)[0] for key in list(data) if data[key].shape[:2] == (1, length)}
+        replacements = outputs.get("text_replacement_offsets", [[]])[0]
+        lead = self._lead(len(images))
+
+        def tokens(span: Span) -> torch.Tensor:
+            start, end = _after_expansion(span, replacements, lead)
+            return (offsets[:, 0] < end) & (offsets[:, 1] > start)
+
         supervised = torch.zeros(length, dtype=torch.bool)
-        for start, end in _after_expansion(spans, replacements):
-            supervised |= (offsets[:, 0] < end) & (offsets[:, 1] > start)
+        for span in spans:
+            supervised |= tokens(span)
+        if self.dialect.prefix:
+            per_token["token_type_ids"] = tokens((self._first_answer(messages, text), sys.maxsize)).long()
         return Encoded(input_ids, supervised, per_token, data)
 
     def decode(self, ids: torch.Tensor | Sequence[int]) -> str:
         """Text of generated ids without control tokens."""
         return str(self.processor.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
-    def _messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+    def _process(self, text: str, images: list[Image]) -> Any:
+        """The processor's outputs for one text and its images, with character offsets."""
+        options: dict[str, Any] = {"return_offsets_mapping": True, "return_tensors": "pt"}
+        if not self.dialect.prefix:
+            options |= {"add_special_tokens": not self._starts_with_bos(text), "return_text_replacement_offsets": True}
+            return self.processor(text=[text], images=images or None, **options)
+        # PaliGemma's processor writes the images' placeholders and <bos> first and a newline last, but needs an image.
+        options |= {"add_special_tokens": False}
+        text = text.removesuffix("\n")
+        if not images:
+            return self.processor.tokenizer([f"{self.processor.tokenizer.bos_token}{text}\n"], **options)
+        options |= {"return_text_replacement_offsets": True}
+        return self.processor(text=["<image>" * len(images) + text], images=[images], **options)
+
+    def _lead(self, images: int) -> int:
+        """Characters that `_process` and the processor write before the text, not counting what images expand to."""
+        return len("<image>") * images + len(self.processor.tokenizer.bos_token) if self.dialect.prefix else 0
+
+    def _first_answer(self, messages: list[Message], text: str) -> int:
+        """Where the first answer begins in the text; its end when there is none yet."""
+        first = next((index for index, message in enumerate(messages) if message["role"] == "assistant"), None)
+        return len(text) if first is None else len(self._begin_reply(messages[:first]))
+
+    def _messages(self, conversation: Conversation) -> list[Message]:
         turns = tuple(replace(turn, text=self._neutral(turn.text)) for turn in conversation.turns)
-        return replace(conversation, turns=turns).to_messages()
+        messages = replace(conversation, turns=turns).to_messages()
+        for message in messages:
+            if message["role"] == "assistant":
+                message["content"][-1]["text"] += self.dialect.closing
+        return messages if self.dialect.takes_system else fold_system(messages)
 
     def _neutral(self, text: str) -> str:
         """Break control tokens in a turn's text: what comes from a file can never open a role or an image."""
@@ -120,22 +155,22 @@ class ChatEncoder:
         bos = self.processor.tokenizer.bos_token
         return bos is None or text.startswith(bos)
 
-    def _render(self, messages: list[dict[str, Any]], **options: Any) -> str:
-        try:
-            return str(self.processor.apply_chat_template(messages, tokenize=False, **options))
-        except Exception as error:  # templates raise jinja2 errors of many kinds
-            raise MedVLMError(f"{self.name}: its chat template refuses the conversation ({error}).") from error
+    def _render(self, messages: list[Message]) -> str:
+        return render(self.processor, messages, self.name, self.dialect.template)
 
-    def _render_with_spans(self, conversation: Conversation, messages: list[dict[str, Any]]) -> tuple[str, list[Span]]:
+    def _begin_reply(self, messages: list[Message]) -> str:
+        return begin_reply(self.processor, messages, self.name, self.dialect)
+
+    def _render_with_spans(self, conversation: Conversation, messages: list[Message]) -> tuple[str, list[Span]]:
         """The rendered text and the character spans of the assistant messages that are to be learnt."""
-        learn = _learnt_messages(conversation)
+        learn = _learnt_messages(conversation)[-len(messages) :]  # a folded system turn is gone
         text = self._render(messages)
         spans = []
         for index, message in enumerate(messages):
             if message["role"] != "assistant" or not learn[index]:
                 continue
             # What the template adds when the message is appended to its prompt is what the model must write.
-            prompt = self._render(messages[:index], add_generation_prompt=True)
+            prompt = self._begin_reply(messages[:index])
             through = self._render(messages[: index + 1])
             if not (text.startswith(through.rstrip()) and through.startswith(prompt)):
                 raise MedVLMError(
@@ -160,16 +195,19 @@ def _learnt_messages(conversation: Conversation) -> list[bool]:
     return learn
 
 
-def _after_expansion(spans: list[Span], replacements: Sequence[dict[str, Any]]) -> list[Span]:
-    """Shift character spans past the image placeholders that the processor has expanded before them."""
-    shifted = []
-    for start, end in spans:
-        gain = 0
-        for row in replacements:
-            if row["span"][1] <= start:
-                gain = row["new_span"][1] - row["span"][1]
-        shifted.append((start + gain, end + gain))
-    return shifted
+def _after_expansion(span: Span, replacements: Sequence[dict[str, Any]], lead: int) -> Span:
+    """A character span of the rendered text in the text that was tokenised.
+
+    Args:
+        span: in the rendered text.
+        replacements: the image placeholders that the processor has expanded, in the text that it was given.
+        lead: characters written before the rendered text.
+    """
+    gain = lead
+    for row in replacements:
+        if row["span"][1] <= span[0] + lead:
+            gain = lead + row["new_span"][1] - row["span"][1]
+    return span[0] + gain, span[1] + gain
 
 
 @lru_cache(maxsize=4096)
@@ -193,8 +231,9 @@ def load_image(path: str) -> Image:
 def collate(batch: Sequence[Encoded], pad_id: int, side: str) -> dict[str, torch.Tensor]:
     """Pad and stack to what `forward` takes: `input_ids`, `attention_mask` `[B, T]`, vision tensors concatenated.
 
-    Vision tensors whose second axis (tiles an image) differs are padded with zeros there, which the families that
-    tile (Idefics3, SmolVLM) skip.
+    Vision tensors whose second axis (tiles of an image) differs are padded with zeros there, which the families that
+    tile (Idefics3, SmolVLM, LLaVA-NeXT) skip. Where tokens look at images across (`cross_attention_mask`), vision
+    tensors have one entry a row, blank for a row without images.
     """
     import torch
 
@@ -204,15 +243,20 @@ def collate(batch: Sequence[Encoded], pad_id: int, side: str) -> dict[str, torch
         "attention_mask": torch.zeros((len(batch), longest), dtype=torch.long),
     }
     for name in {name for row in batch for name in row.per_token}:
-        stacked[name] = torch.zeros((len(batch), longest), dtype=torch.long)
+        shapes = [row.per_token[name].shape[1:] for row in batch if name in row.per_token]
+        widest = [max(sizes) for sizes in zip(*shapes)]
+        stacked[name] = torch.zeros((len(batch), longest, *widest), dtype=torch.long)
     for index, row in enumerate(batch):
         where = slice(longest - len(row), longest) if side == "left" else slice(0, len(row))
         stacked["input_ids"][index, where] = row.input_ids
         stacked["attention_mask"][index, where] = 1
         for name, value in row.per_token.items():
-            stacked[name][index, where] = value
+            stacked[name][index, where][tuple(slice(size) for size in value.shape)] = value
     for name in {name for row in batch for name in row.vision}:
-        stacked[name] = _concatenate([row.vision[name] for row in batch if name in row.vision])
+        present = [row.vision[name] for row in batch if name in row.vision]
+        if "cross_attention_mask" in stacked:
+            present = [row.vision.get(name, torch.zeros_like(present[0])) for row in batch]
+        stacked[name] = _concatenate(present)
     return stacked
 
 

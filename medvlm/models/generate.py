@@ -35,6 +35,10 @@ class Generator:
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
         self.encoder = ChatEncoder(loaded.processor, root, loaded.name)
+        ends = loaded.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        # The token that ends a turn in the template is not always among those the model was published with.
+        self.stop_ids = sorted({self.encoder.stop_id, *(end for end in ends if end is not None)})
 
     def __call__(self, conversations: Sequence[Conversation]) -> list[str]:
         """The assistant's next turn for each conversation, in the given order."""
@@ -64,7 +68,12 @@ class Generator:
         model.eval()
         with torch.inference_mode():
             generated = model.generate(
-                **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, pad_token_id=pad, use_cache=True
+                **inputs,
+                max_new_tokens=self.max_new_tokens,
+                do_sample=False,
+                pad_token_id=pad,
+                eos_token_id=self.stop_ids,
+                use_cache=True,
             )
         model.train(was_training)
         return [self.encoder.decode(row[inputs["input_ids"].shape[1] :]) for row in generated]

@@ -98,11 +98,13 @@ def _check_name(name: str) -> None:
 def _from_pretrained(name: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, Any]:
     # A machine without a network must learn that in seconds, not after the client's long retries.
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
+
+    from medvlm.models.processor import load_processor
 
     _quiet_bars()
     try:
-        processor = AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
+        processor = load_processor(name, trust_remote_code)
         model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, trust_remote_code=trust_remote_code)
     except ImportError as error:
         raise MedVLMError(f"{name}: {_first_line(error)}") from None
@@ -130,9 +132,9 @@ def _load_adapter(
     model = PeftModel.from_pretrained(loaded.model, str(folder), is_trainable=trainable)
     processor = loaded.processor
     if (folder / "processor_config.json").is_file() or (folder / "preprocessor_config.json").is_file():
-        from transformers import AutoProcessor
+        from medvlm.models.processor import load_processor
 
-        processor = AutoProcessor.from_pretrained(str(folder))
+        processor = load_processor(str(folder))
     return LoadedModel(model, processor, str(folder))
 
 

@@ -113,15 +113,26 @@ def prepare(loaded: LoadedModel, tuning: Tuning) -> LoadedModel:
 
 
 def lora_targets(model: Any, parts: dict[str, Part], tuning: Tuning) -> list[str]:
-    """Full names of the linear layers that get an adapter (never the output head, which may be tied)."""
+    """Full names of the linear layers that get an adapter (never the output head, which may be tied).
+
+    Raises:
+        MedVLMError: a part that should get adapters has no linear layers (Gemma 3's projector is a bare matrix).
+    """
     from torch import nn
 
     head = model.get_output_embeddings()
-    return [
+    targets = [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module is not head and tuning.of(parts[name]) == "lora"
     ]
+    for part in PARTS:
+        if tuning.of(part) == "lora" and not any(parts[name] == part for name in targets):
+            raise MedVLMError(
+                f"{type(model).__name__}: its {part} part has no linear layers for an adapter; "
+                f"set tuning.{part} to full or freeze."
+            )
+    return targets
 
 
 def table(loaded: LoadedModel) -> list[PartRow]:
