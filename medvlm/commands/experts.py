@@ -107,6 +107,7 @@ def train(
     seed: int = 0,
     start: Path | None = None,
     measure: bool = True,
+    folds: int = 0,
 ) -> None:
     """Train an expert's network on a cohort with masks and write its weights and metrics into its folder.
 
@@ -124,12 +125,23 @@ def train(
         seed: of everything random.
         start: weights of the same network (safetensors) to start from; random if not given.
         measure: measure on the test split at the end.
+        folds: cross-validate over this many folds in place of training the expert itself.
     """
     from medvlm.experts.train import measure_expert, train_expert
 
     if not expert or cohort is None:
         raise MedVLMError("give --expert and --cohort, or a --config with both.")
     folder = work or Path("runs") / f"expert-{Path(expert).name}"
+    if folds:
+        from medvlm.experts.cross_validate import cross_validate
+
+        written = cross_validate(
+            find_expert(expert).root, cohort, folder, batches, loss, optimiser, trainer or {}, seed, folds
+        )
+        print(f"{folds} folds, {written['studies']} studies of {written['patients']} patients")
+        for metric, (low, high) in written["interval"].items():
+            print(f"{metric:<40}{written['metrics'][metric]:.4g}  (95 % {low:.4g} to {high:.4g})")
+        return
     bundle = train_expert(
         find_expert(expert).root, cohort, folder, batches, loss, optimiser, trainer or {}, seed, start
     )
@@ -143,22 +155,24 @@ def calibrate(
     name: str,
     cohort: Path,
     split: Literal["train", "validation", "test"] = "validation",
+    check: Literal["train", "validation", "test"] | None = None,
     device: str = "auto",
 ) -> None:
     """Fit an expert's probabilities and conformal thresholds on studies it did not learn from.
 
     Example:
-        medvlm experts calibrate chest_ct clinic
+        medvlm experts calibrate chest_ct clinic --check test
 
     Args:
         name: name or path of the expert.
         cohort: folder with cohort.json and true findings.
-        split: which studies.
+        split: the studies to fit on.
+        check: other studies to measure calibration error and coverage on.
         device: auto, cpu, cuda or cuda:N.
     """
     from medvlm.experts.calibrate import calibrate_expert
 
-    written = calibrate_expert(name, cohort, split, device)
+    written = calibrate_expert(name, cohort, split, check, device)
     for rule, fitted in written["rules"].items():
         before, after = fitted["error_before"], fitted["error_after"]
         print(f"{rule:<12}{fitted['cases']} cases   calibration error {before:.3f} before, {after:.3f} after")
@@ -166,6 +180,9 @@ def calibrate(
         print(f"{rule:<12}standard error {value:.4f}")
     if "class_temperature" in written:
         print(f"classes     temperature {written['class_temperature']:.2f}")
+    for rule, held in ((rule, held) for rule, held in written.get("checked", {}).items() if isinstance(held, dict)):
+        covered = ", ".join(f"{share:.1%} at {float(level):.0%}" for level, share in held["coverage"].items())
+        print(f"{rule:<12}on {check}: calibration error {held['error']:.3f} ({held['cases']}), covered {covered}")
 
 
 def new(name: str, cohort: Path, out: Path = Path("experts")) -> None:

@@ -230,7 +230,7 @@ def _claim(out: Path, cohort: Cohort, experts: Sequence[str]) -> None:
 
 
 def _predict(module: AnnotationModule, dataset: StudyDataset, workers: int, settings: dict[str, Any]) -> None:
-    device = module.experts[0].predictor.device
+    device = module.experts[0].device
     engine = make_trainer(
         {
             "accelerator": "gpu" if device.type == "cuda" else "cpu",

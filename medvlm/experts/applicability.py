@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from medvlm.errors import MedVLMError
 from medvlm.experts.bundle import Bundle
 from medvlm.experts.card import Applicability
 from medvlm.experts.grid import BODY_THRESHOLD_HU
-from medvlm.imaging.study import Series, Volume
+from medvlm.experts.spec import Channel
+from medvlm.imaging.study import Series, Study, Volume
 
 
 def check_header(bundle: Bundle, series: Series) -> Applicability:
@@ -20,6 +23,9 @@ def check_header(bundle: Bundle, series: Series) -> Applicability:
         return Applicability(False, f"the modality is {found}, {spec.name} reads {wanted}")
     if series.body_part and spec.body_part and not any(part in series.body_part for part in spec.body_part):
         return Applicability(False, f"the body part is {series.body_part}, {spec.name} reads {spec.body_part[0]}")
+    described = set(re.findall(r"[a-z0-9]+", series.description.lower()))
+    if other := sorted(described & set(spec.applies.not_described)):
+        return Applicability(False, f"it is described as '{other[0]}', which {spec.name} does not read")
     return Applicability(True, f"{series.modality} {series.body_part}".strip())
 
 
@@ -28,7 +34,7 @@ def check_volume(bundle: Bundle, volume: Volume) -> Applicability:
     limits = bundle.spec.applies
     if limits.colour is not None and limits.colour != volume.is_rgb:
         return Applicability(False, f"the image is {'colour' if volume.is_rgb else 'grey'}")
-    if bundle.input.dims == 2:
+    if bundle.dims == 2:
         slices = volume.array.shape[2]
         return Applicability(slices == 1, "one image" if slices == 1 else f"{slices} slices instead of one image")
     if volume.is_rgb:
@@ -88,3 +94,35 @@ def check_series(bundle: Bundle, series: Series) -> Applicability:
     except MedVLMError as error:
         return Applicability(False, f"it cannot be read: {error}")
     return check_volume(bundle, volume)
+
+
+def choose_inputs(bundle: Bundle, study: Study) -> list[Series]:
+    """The series of an expert that reads several together, in the order of its channels, all on one grid.
+
+    Raises:
+        MedVLMError: a channel has no series, or the series lie on different grids (says which).
+    """
+    chosen: list[Series] = []
+    for channel in bundle.spec.inputs:
+        fitting = [one for one in study.series if check_header(bundle, one).ok and _described(one, channel)]
+        if not fitting:
+            words = " or ".join(channel.words)
+            raise MedVLMError(f"the expert {bundle.name} finds no {channel.name} series: none is described as {words}.")
+        series = max(fitting, key=lambda one: one.volume.array.shape[2])
+        verdict = check_series(bundle, series)
+        if not verdict.ok:
+            raise MedVLMError(f"the expert {bundle.name} cannot read the {channel.name} series: {verdict.reason}.")
+        first = (chosen or [series])[0].volume
+        same = first.array.shape == series.volume.array.shape
+        if not same or not np.allclose(first.affine, series.volume.affine, atol=1e-2):
+            raise MedVLMError(
+                f"the expert {bundle.name} reads its series voxel by voxel, but the {channel.name} series lies on "
+                "another grid than the first: register and resample them first."
+            )
+        chosen.append(series)
+    return chosen
+
+
+def _described(series: Series, channel: Channel) -> bool:
+    words = set(re.findall(r"[a-z0-9]+", f"{series.description} {series.uid}".lower()))
+    return bool(words & set(channel.words)) and not words & set(channel.without)

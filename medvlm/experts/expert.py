@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from medvlm.errors import MedVLMError
-from medvlm.experts.applicability import check_header, check_series
+from medvlm.experts.applicability import check_header, check_series, choose_inputs
 from medvlm.experts.bundle import Bundle
 from medvlm.experts.card import Applicability, ExpertCard, ExpertResult
-from medvlm.experts.infer import Predictor
+from medvlm.experts.infer import Prediction, Predictor
 from medvlm.experts.to_findings import Reading, read_findings_of
 from medvlm.findings.codes import code
 from medvlm.findings.finding import Finding
-from medvlm.imaging.study import Series, Study
+from medvlm.imaging.study import Series, Study, Volume
+
+if TYPE_CHECKING:
+    from medvlm.experts.chain import ChainRunner
+
+    Runner = Predictor | ChainRunner
+else:
+    Runner = Any
 
 
 class Expert:
@@ -24,11 +33,16 @@ class Expert:
         self.bundle = bundle
         self.card: ExpertCard = bundle.card
         self.weights = bundle.weights_hash()
-        self.predictor = Predictor(bundle, device)
+        self.predictor: Runner = make_runner(bundle, device)
 
     @property
     def name(self) -> str:
         return self.bundle.name
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.predictor.device
 
     def applies(self, series: Series) -> Applicability:
         """Whether this expert may read a series, and why (not). Reads the voxels if the header fits."""
@@ -54,29 +68,47 @@ class Expert:
             raise MedVLMError(f"the expert {self.name} applies to no series ({'; '.join(refused) or 'there is none'}).")
         return max(applicable, key=lambda series: series.volume.array.shape[2])
 
-    def run(self, study: Study) -> ExpertResult:
+    def run(self, study: Study, argument: str = "") -> ExpertResult:
         """Read the best series of a study.
 
-        Raises:
-            MedVLMError: no series applies (see `choose`).
-        """
-        return self.run_series(study, self.choose(study))
+        Args:
+            study: what to read.
+            argument: what is asked for. An expert that looks for what it is told to (a prompted network) looks for
+                that alone; others ignore it, and `select` filters.
 
-    def run_series(self, study: Study, series: Series) -> ExpertResult:
+        Raises:
+            MedVLMError: no series applies (see `choose`), or the expert has no such argument.
+        """
+        if self.bundle.spec.inputs:
+            return self._read(study, choose_inputs(self.bundle, study), argument)
+        return self.run_series(study, self.choose(study), argument)
+
+    def run_series(self, study: Study, series: Series, argument: str = "") -> ExpertResult:
         """Read one series, without asking whether the expert applies."""
+        return self._read(study, [series], argument)
+
+    def _read(self, study: Study, series: Sequence[Series], argument: str) -> ExpertResult:
         start = time.perf_counter()
-        volume = series.volume
-        prediction = self.predictor.predict(volume)
-        reading = Reading(self.bundle, study.uid, series.uid, volume, prediction, self.weights)
+        volumes = [one.volume for one in series]
+        prediction = self._predict(volumes, argument)
+        reading = Reading(self.bundle, study.uid, series[0].uid, volumes[0], prediction, self.weights)
         return ExpertResult(
             expert=self.name,
             findings=read_findings_of(reading),
-            series=series.uid,
-            mask=prediction.mask,
+            series=series[0].uid,
+            mask=prediction.mask if self.bundle.labels else None,
             labels={number: name for number, name in self.bundle.labels.items() if number},
             classes=prediction.classes,
             seconds=time.perf_counter() - start,
         )
+
+    def _predict(self, volumes: Sequence[Volume], argument: str) -> Prediction:
+        if isinstance(self.predictor, Predictor):
+            return self.predictor.predict(volumes[0])
+        wanted = argument.strip().lower()
+        if wanted not in ("", "everything", *self.bundle.spec.arguments):
+            select_findings(self.bundle, (), argument)
+        return self.predictor.predict(volumes, self.bundle.spec.structures_of(argument))
 
     def select(self, findings: tuple[Finding, ...], argument: str) -> tuple[Finding, ...]:
         """The Findings that a trigger's argument asks for; `everything` (or nothing) asks for all.
@@ -95,5 +127,20 @@ def select_findings(bundle: Bundle, findings: tuple[Finding, ...], argument: str
     if wanted not in bundle.spec.arguments:
         known = ", ".join(bundle.spec.arguments)
         raise MedVLMError(f"the expert {bundle.name} has no argument '{argument}'; there are: {known}.")
-    concepts = {code(rule.concept) for rule in bundle.spec.rules if rule.argument == wanted}
-    return tuple(finding for finding in findings if finding.concept in concepts)
+    return tuple(f for f in findings if wanted in arguments_of(bundle, f))
+
+
+def arguments_of(bundle: Bundle, finding: Finding) -> set[str]:
+    """The arguments that ask for a Finding: of the rule that made it, else of the rules about its concept."""
+    # A Finding's id is its rule's, or begins with it and a dash.
+    made = {rule.argument for rule in bundle.spec.rules if f"{finding.id}-".startswith(f"{rule.id}-")}
+    return made or {r.argument for r in bundle.spec.rules if r.concept and code(r.concept) == finding.concept}
+
+
+def make_runner(bundle: Bundle, device: torch.device) -> Runner:
+    """What runs a bundle's network; `runner` in `findings.yaml` says which."""
+    if bundle.spec.runner == "chain":
+        from medvlm.experts.chain import ChainRunner
+
+        return ChainRunner(bundle, device)
+    return Predictor(bundle, device)

@@ -37,7 +37,9 @@ def find_expert(name: str | Path) -> Bundle:
     """
     path = Path(name)
     if not (path / "findings.yaml").is_file():
-        path = find_content("experts", str(name).lower() if not path.exists() else path)
+        # A plain name is an expert's, whatever folder of that name happens to lie here.
+        known = list_content("experts").get(str(name).lower())
+        path = known or find_content("experts", str(name).lower() if not path.exists() else path)
     return read_bundle(path)
 
 

@@ -12,7 +12,8 @@ import yaml
 from medvlm.errors import MedVLMError
 
 T = TypeVar("T")
-RuleKind = Literal["components", "region", "ratio", "class"]
+RuleKind = Literal["components", "region", "ratio", "class", "volume", "count", "score"]
+Runner = Literal["grid", "chain", "ensemble", "totalsegmentator"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Applies:
         min_extent: smallest `(x, y, z)` extent in millimetres, along the RAS axes.
         air_inside: lowest and highest share of air inside the outline of the body (lungs in a chest CT).
         colour: True or False where the number of channels matters.
+        not_described: words in a series' description that tell that it is something else (`flair`).
     """
 
     unit: str = ""
@@ -34,6 +36,22 @@ class Applies:
     min_extent: tuple[float, float, float] | None = None
     air_inside: tuple[float, float] | None = None
     colour: bool | None = None
+    not_described: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One of several series that an expert reads together.
+
+    Attributes:
+        name: of the channel (`T1c`).
+        words: the series' description holds one of them.
+        without: and none of these.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,11 +68,14 @@ class Rule:
 
     Attributes:
         kind: `components` (one Finding an object), `region` (one a side, or one in all), `ratio` (a width or area
-            over another), `class` (the predicted class of the image).
+            over another), `class` (the predicted class of the image), `volume` (one Finding a structure, with the
+            measurements of the whole of it), `count` (one Finding with the number of objects), `score` (one Finding a
+            class with its probability, for networks whose classes do not exclude each other).
         argument: the trigger's argument that asks for these Findings.
         concept: key of the code in `medvlm/findings/codes.csv`.
         id: prefix of the Findings' ids.
-        label: name of the structure in the network's outputs.
+        label: name of the structure in the network's outputs, or of a union.
+        structures: structure → key of its code, or `""` for a code made from its name; for `volume` and `score`.
         sites: structure name → the place it stands for; an object lies where most of its surroundings are.
         sides: structures that span the body from side to side; a region is right or left of their middle.
         measurements: keys of the numbers to give (`long_axis`, `short_axis`, `volume`, `mean`).
@@ -68,12 +89,15 @@ class Rule:
         measure: key of the ratio's code (`cardiothoracic_ratio`, `area_ratio`).
         threshold: the ratio above which the concept is present; without one it is always present.
         tolerance: standard error of the ratio; gives the probability that it is above the threshold.
+        open_ends: end of the volume (`inferior`) → square centimetres of a cut there that do not make a structure
+            partial; for what continues beyond every scan (a brainstem into the cord).
+        minimum_px: smallest number of voxels or pixels of an object, where millimetres are unknown.
     """
 
     kind: RuleKind
     argument: str
-    concept: str
     id: str
+    concept: str = ""
     label: str = ""
     sites: Mapping[str, Site] = field(default_factory=dict)
     sides: tuple[str, ...] = ()
@@ -88,11 +112,41 @@ class Rule:
     measure: str = ""
     threshold: float | None = None
     tolerance: float = 0.02
+    minimum_px: int = 1
+    open_ends: Mapping[str, float] = field(default_factory=dict)
+    structures: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self) -> tuple[str, ...]:
+        """The structures that this rule reads."""
+        names = (self.label, *self.sites, *self.sides, *self.numerator, *self.denominator, *self.structures)
+        return tuple(dict.fromkeys(name for name in names if name))
 
 
 @dataclass(frozen=True)
 class FindingsSpec:
-    """The whole of `findings.yaml`."""
+    """The whole of `findings.yaml`.
+
+    Attributes:
+        name: snake-case name; its upper case is the trigger.
+        task: what the network does.
+        summary, limits, licence: sentences of the card.
+        modality: DICOM modality codes that are read.
+        body_part: body parts that are read, lower case; empty for any.
+        arguments: argument of the trigger → what it gives.
+        rules: which output becomes which Finding.
+        applies: where the expert may be used.
+        accuracy: the metrics that the card shows.
+        unions: name → structures that are one thing together (`whole cell: [nucleus, cytoplasm]`); rules may name it,
+            and its Dice is measured.
+        runner: what runs the network: `grid` (the `input` block of the config), `chain` (a bundle of MONAI's model zoo
+            with its own transforms), `ensemble` (several image classifiers) or `totalsegmentator` (that tool).
+        labels: number → name in the final label map, where they are not the network's channels.
+        inputs: the series that the expert reads together; empty for one.
+        prompt: the network's argument that takes the classes to look for; empty for networks that find all.
+        activation: what makes the network's output a probability: `softmax`, `sigmoid`, or `none` where it is one.
+        channels: structure or union → channel of the network's output, where they are not the labels.
+        requires: Python packages that must be installed, and the extra that brings each.
+    """
 
     name: str
     task: Literal["segmentation", "classification"]
@@ -105,6 +159,21 @@ class FindingsSpec:
     accuracy: tuple[str, ...] = ()
     limits: str = ""
     licence: str = ""
+    unions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    runner: Runner = "grid"
+    labels: Mapping[int, str] = field(default_factory=dict)
+    inputs: tuple[Channel, ...] = ()
+    prompt: str = ""
+    activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    channels: Mapping[str, int] = field(default_factory=dict)
+    requires: Mapping[str, str] = field(default_factory=dict)
+
+    def structures_of(self, argument: str) -> tuple[str, ...]:
+        """The structures that the rules of an argument read, unions taken apart; of all rules for `everything`."""
+        wanted = argument.strip().lower()
+        rules = [rule for rule in self.rules if wanted in ("", "everything", rule.argument)]
+        names = [part for rule in rules for name in rule.named() for part in self.unions.get(name, (name,))]
+        return tuple(dict.fromkeys(names))
 
 
 def read_spec(path: Path) -> FindingsSpec:
@@ -123,7 +192,12 @@ def read_spec(path: Path) -> FindingsSpec:
         raise MedVLMError(f"{path}: expected keys such as 'name', 'arguments' and 'rules'.")
     rules = tuple(_rule(row, f"{path}, rule {number}") for number, row in enumerate(data.get("rules") or (), start=1))
     applies = _build(Applies, data.get("applies") or {}, f"{path}, applies")
-    spec = _build(FindingsSpec, {**data, "rules": rules, "applies": applies}, str(path))
+    unions = {name: tuple(parts) for name, parts in (data.get("unions") or {}).items()}
+    inputs = tuple(_build(Channel, row, f"{path}, inputs") for row in data.get("inputs") or ())
+    built = {"rules": rules, "applies": applies, "unions": unions, "inputs": inputs}
+    spec = _build(FindingsSpec, {**data, **built}, str(path))
+    if spec.runner not in get_args(Runner):
+        raise MedVLMError(f"{path}: runner is one of {', '.join(get_args(Runner))}, not '{spec.runner}'.")
     for rule in spec.rules:
         if rule.argument not in spec.arguments:
             raise MedVLMError(f"{path}: rule '{rule.id}' is for the argument '{rule.argument}', which is not declared.")

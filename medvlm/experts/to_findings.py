@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from medvlm.experts.bundle import Bundle
 from medvlm.experts.calibration import calibrated_probability
 from medvlm.experts.infer import Prediction
 from medvlm.experts.spec import Rule
+from medvlm.experts.symmetry import asymmetry
 from medvlm.findings.codes import code
 from medvlm.findings.finding import Code, Evidence, Finding, Measurement, Provenance
 from medvlm.findings.measure import (
@@ -41,13 +43,30 @@ class Reading:
     def mask(self) -> np.ndarray:
         return self.prediction.mask
 
+    def mask_of(self, structure: str) -> np.ndarray:
+        """The label map in which a structure has its own number; of a union, all parts carry that of the first."""
+        parts = self.numbers(self.bundle.spec.unions.get(structure, ()))
+        if len(parts) < 2:
+            return self.mask
+        return np.where(np.isin(self.mask, parts), np.array(parts[0], self.mask.dtype), np.array(0, self.mask.dtype))
+
+    def score(self, structure: str, voxels: np.ndarray) -> float:
+        """Mean probability of a structure or union at voxels `[N, 3]`, 0..1."""
+        prediction = self.prediction
+        parts = self.bundle.spec.unions.get(structure, (structure,))
+        if (row := getattr(prediction, "named", {}).get(structure)) is not None:
+            return float(replace(prediction, rows={0: row}).at(0, voxels, self.volume).mean())  # type: ignore[call-arg]
+        total = sum(prediction.at(number, voxels, self.volume) for number in self.numbers(parts))
+        return float(np.clip(total, 0.0, 1.0).mean())
+
     @property
     def provenance(self) -> Provenance:
         return Provenance(self.bundle.name, self.bundle.version, self.weights)
 
     def number(self, structure: str) -> int:
-        """The label number of a structure's name."""
-        return next(number for number, name in self.bundle.labels.items() if name == structure)
+        """The label number of a structure's name; of a union, that of its first part (see `mask_of`)."""
+        first = self.bundle.spec.unions.get(structure, (structure,))[0]
+        return next(number for number, name in self.bundle.labels.items() if name == first)
 
     def numbers(self, structures: tuple[str, ...]) -> list[int]:
         return [self.number(name) for name in structures]
@@ -55,7 +74,15 @@ class Reading:
 
 def read_findings_of(reading: Reading) -> tuple[Finding, ...]:
     """All Findings of one run, in the order of the rules."""
-    kinds = {"components": _components, "region": _region, "ratio": _ratio, "class": _class}
+    kinds = {
+        "components": _components,
+        "region": _region,
+        "ratio": _ratio,
+        "class": _class,
+        "volume": _volumes,
+        "count": _count,
+        "score": _scores,
+    }
     return tuple(finding for rule in reading.bundle.spec.rules for finding in kinds[rule.kind](rule, reading))
 
 
@@ -64,10 +91,12 @@ def _components(rule: Rule, reading: Reading) -> Iterator[Finding]:
     label = reading.number(rule.label)
     kept = []
     best_rejected = 0.0
-    for part in components(reading.mask, reading.volume, label, rule.minimum_ml):
-        inside = reading.prediction.at(label, np.argwhere(part.mask) + _start(part), reading.volume)
-        score = float(inside.mean())
-        if float(inside.max()) < rule.minimum_peak or (part.long_axis or math.inf) < rule.minimum_mm:
+    mask = reading.mask_of(rule.label)
+    for part in components(mask, reading.volume, label, rule.minimum_ml, rule.minimum_px):
+        voxels = np.argwhere(part.mask) + _start(part)
+        score = reading.score(rule.label, voxels)
+        peak = float(reading.prediction.at(label, voxels, reading.volume).max())
+        if peak < rule.minimum_peak or (part.long_axis or math.inf) < rule.minimum_mm:
             best_rejected = max(best_rejected, score)
         else:
             kept.append((part, score))
@@ -95,7 +124,8 @@ def _region(rule: Rule, reading: Reading) -> Iterator[Finding]:
     """One Finding a side that holds the structure (one in all where sides are unknown), or one that says none does."""
     label = reading.number(rule.label)
     volume = reading.volume
-    parts = components(reading.mask, volume, label, rule.minimum_ml)
+    mask = reading.mask_of(rule.label)
+    parts = components(mask, volume, label, rule.minimum_ml, rule.minimum_px)
     middle = None
     if parts and rule.sides and volume.oriented:
         middle = midline(np.isin(reading.mask, [*reading.numbers(rule.sides), label]), volume)
@@ -107,7 +137,7 @@ def _region(rule: Rule, reading: Reading) -> Iterator[Finding]:
         yield _absent(rule, reading, _best_evidence(rule, label, reading))
     for where, members in grouped.items():
         voxels = np.concatenate([np.argwhere(part.mask) + _start(part) for part in members])
-        score = float(reading.prediction.at(label, voxels, volume).mean())
+        score = reading.score(rule.label, voxels)
         whole = not any(part.touches_border for part in members)
         total = sum(part.volume or 0.0 for part in members)
         measured = (Measurement(code("volume"), round(total, 2), "mL"),) if whole and volume.calibrated else ()
@@ -150,6 +180,98 @@ def _ratio(rule: Rule, reading: Reading) -> Iterator[Finding]:
         evidence=(_organ_evidence(above[0], reading),),
         provenance=reading.provenance,
     )
+
+
+def _volumes(rule: Rule, reading: Reading) -> Iterator[Finding]:
+    """One Finding a structure that is there: its whole volume (unless the edge cuts it) and the asymmetry of its sides.
+
+    A structure that was not found is not reported: the scan may not cover it.
+    """
+    volume = reading.volume
+    for structure, key in rule.structures.items():
+        label = reading.number(structure)
+        mask = reading.mask_of(structure) == label
+        voxels = int(mask.sum())
+        if voxels < rule.minimum_px or (volume.calibrated and voxels * volume.voxel_volume / 1000 < rule.minimum_ml):
+            continue
+        measured = []
+        if volume.calibrated and not is_cut(mask, volume, rule.open_ends):
+            measured.append(Measurement(code("volume"), round(voxels * volume.voxel_volume / 1000, 2), "mL"))
+            if "asymmetry" in rule.measurements and volume.oriented:
+                measured.append(Measurement(code("asymmetry"), round(asymmetry(mask, volume), 4), "1"))
+        yield Finding(
+            id=f"{rule.id}-{re.sub(r'[^a-z0-9]+', '-', structure.lower())}",
+            study=reading.study,
+            concept=_concept(structure, key),
+            presence="present",
+            measurements=tuple(measured),
+            evidence=(_organ_evidence(label, reading),),
+            provenance=reading.provenance,
+            **calibrated_probability(rule, reading.score(structure, np.argwhere(mask)), reading.bundle.calibration),
+        )
+
+
+def _count(rule: Rule, reading: Reading) -> Iterator[Finding]:
+    """One Finding with the number of objects; the middle ones stand for their whole, so that touching ones count."""
+    label = reading.number(rule.label)
+    parts = components(reading.mask_of(rule.label), reading.volume, label, rule.minimum_ml, rule.minimum_px)
+    sure = [reading.score(rule.label, np.argwhere(part.mask) + _start(part)) for part in parts]
+    yield Finding(
+        id=rule.id,
+        study=reading.study,
+        concept=code(rule.concept),
+        presence="present" if parts else "absent",
+        measurements=(Measurement(code("count"), float(len(parts)), "{count}"),),
+        evidence=tuple(part.evidence(reading.series) for part in parts[:1]),
+        provenance=reading.provenance,
+        probability=round(float(np.mean(sure)), 4) if sure else None,
+    )
+
+
+def _scores(rule: Rule, reading: Reading) -> Iterator[Finding]:
+    """One Finding a class, present from a probability of one half (the operating point of a calibrated classifier)."""
+    for name, key in rule.structures.items():
+        if name not in reading.prediction.classes:
+            continue
+        score = reading.prediction.classes[name]
+        yield Finding(
+            id=f"{rule.id}-{re.sub(r'[^a-z0-9]+', '-', name.lower())}",
+            study=reading.study,
+            concept=_concept(name, key),
+            presence="present" if score >= 0.5 else "absent",
+            evidence=(Evidence(reading.series),),
+            provenance=reading.provenance,
+            **calibrated_probability(rule, score, reading.bundle.calibration),
+        )
+
+
+def _concept(name: str, key: str) -> Code:
+    """The code of a key, or one made from the name where the table has none."""
+    return code(key) if key else Code(re.sub(r"[^a-z0-9]+", "_", name.lower()), "MEDVLM", name[:1].upper() + name[1:])
+
+
+def is_cut(mask: np.ndarray, volume: Volume, open_ends: Mapping[str, float]) -> bool:
+    """A structure touches the edge of the volume, so that its size is not its whole size.
+
+    Args:
+        mask: boolean `[I, J, K]`.
+        volume: gives the geometry.
+        open_ends: `right`, `left`, `anterior`, `posterior`, `superior` or `inferior` → cm² that may be cut there.
+    """
+    from nibabel.orientations import aff2axcodes
+
+    codes = aff2axcodes(volume.affine)
+    names = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
+    opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
+    for axis, end in enumerate(codes):
+        if mask.shape[axis] == 1:
+            continue
+        face = volume.voxel_volume / volume.spacing[axis] / 100
+        for index, direction in ((-1, end), (0, opposite[end])):
+            area = float(np.take(mask, index, axis).sum()) * face
+            if area > (open_ends.get(names[direction], 0.0) if volume.oriented else 0.0):
+                return True
+    return False
 
 
 def _organ_evidence(label: int, reading: Reading) -> Evidence:

@@ -23,7 +23,7 @@ from medvlm.storage import write_json
 
 def train_expert(
     root: Path,
-    cohort: Path,
+    cohort: Path | Cohort,
     work: Path,
     batches: Batches,
     loss: Loss,
@@ -31,17 +31,19 @@ def train_expert(
     trainer: dict[str, Any],
     seed: int,
     start: Path | None = None,
+    prepared: Path | None = None,
 ) -> Bundle:
     """Train the network of the bundle at `root` and write its weights there.
 
     Args:
         root: the bundle folder; its `network_def` and `input` are used as they stand.
-        cohort: folder of studies with masks, split by patient; `train` and `validation` are used.
+        cohort: studies with masks, split by patient, or their folder; `train` and `validation` are used.
         work: folder of prepared samples, checkpoints and logs; a run that was interrupted resumes from it.
         batches, loss, optimiser: see their classes.
         trainer: arguments of `lightning.Trainer` (`max_steps`, `accelerator`, `devices`, `precision`, ...).
         seed: of everything random.
         start: weights of the same network to start from; random weights if not given.
+        prepared: folder of the prepared samples; one in `work` if not given.
 
     Returns:
         The bundle with its new weights.
@@ -56,8 +58,8 @@ def train_expert(
     bundle = read_bundle(root)
     _check_patch(bundle, batches)
     lightning.seed_everything(seed, workers=True, verbose=False)
-    studies = read_cohort(cohort)
-    train_paths, validation_paths = _prepare(bundle, studies, work / "prepared")
+    studies = cohort if isinstance(cohort, Cohort) else read_cohort(cohort)
+    train_paths, validation_paths = _prepare(bundle, studies, prepared or work / "prepared")
     network = bundle.build_network() if start is None else bundle.load_network(start)
     module = ExpertModule(network.train(), bundle.labels, loss, optimiser)
     module.network.to(memory_format=_layout(bundle.input.dims))  # type: ignore[call-overload]
