@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "annotate": ("medvlm.commands.annotate", "run experts over a cohort and write their findings"),
     "data": ("medvlm.commands.data", "build conversations and prepare public data sets"),
     "pathway": ("medvlm.commands.pathway", "lint, simulate, score and show clinical pathways"),
+    "curriculum": ("medvlm.commands.curriculum", "run the ordered stages that specialise one model"),
     "fit": ("medvlm.training.cli", "fine-tune a vision-language model (LightningCLI)"),
     "validate": ("medvlm.training.cli", "validation loss of a model (LightningCLI)"),
     "test": ("medvlm.training.cli", "score a model on held-out questions (LightningCLI)"),
@@ -37,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("medvlm.commands.evaluate", "the closed loop on held-out questions, with and without experts"),
     "ask": ("medvlm.commands.ask", "ask a fine-tuned model about a study; it calls experts by itself"),
     "report": ("medvlm.commands.report", "write a report for a DICOM folder, NIfTI file or image"),
+    "reader-study": ("medvlm.commands.reader_study", "design, export, collect and analyse a blinded reader study"),
 }
 LIGHTNING = {"fit", "validate", "test", "predict"}
 
@@ -52,7 +54,8 @@ class Parser(ArgumentParser):
 def function_parser(prog: str, function: Callable[..., object]) -> Parser:
     """A parser made from a typed function: its parameters, `--config` and `--print_config`.
 
-    A required parameter is positional; a keyword-only one (behind `*`) is an option that must be given.
+    A required parameter is positional; a keyword-only one (behind `*`) is an option that must be given. A positional
+    list takes one word or more, as a shell writes `answers/*.json`.
     """
     summary, _, rest = (function.__doc__ or "").partition("\n")
     example = rest.partition("Example:\n")[2].partition("\n\n")[0]
@@ -65,10 +68,16 @@ def function_parser(prog: str, function: Callable[..., object]) -> Parser:
     parameters = inspect.signature(function).parameters.values()
     options = {item.name for item in parameters if item.kind is inspect.Parameter.KEYWORD_ONLY}
     others = {item.name for item in parameters} - options
-    for positional, skip in ((True, options), (False, others)):
+    hints = get_type_hints(function)
+    required = {item.name for item in parameters if item.default is inspect.Parameter.empty}
+    lists = {name for name in others & required if get_origin(hints[name]) is list}
+    for positional, skip in ((True, options | lists), (False, others)):
         parser.add_function_arguments(
             function, as_group=False, as_positional=positional, fail_untyped=True, skip=set(skip)
         )
+    for name in lists:
+        described = (function.__doc__ or "").partition(f"{name}: ")[2].splitlines()
+        parser.add_argument(name, type=get_args(hints[name])[0], nargs="+", help=described[0] if described else "")
     return parser
 
 
@@ -119,7 +128,7 @@ def group_help(prog: str, summary: str, subcommands: dict[str, Callable[..., obj
 def main_help() -> str:
     """The text of `medvlm --help`."""
     lines = ["usage: medvlm COMMAND [options]", "", "Specialise vision-language models for medicine.", "", "commands:"]
-    lines += [f"  {name:<12}{summary}" for name, (_, summary) in COMMANDS.items()]
+    lines += [f"  {name:<14}{summary}" for name, (_, summary) in COMMANDS.items()]
     lines += [
         "",
         "Every command has --help, --config FILE.yaml and --print_config.",
