@@ -94,7 +94,12 @@ def calibrate_expert(
     cohort = read_cohort(root)
     fitted = gather(expert, cohort, split)
     held_out = None if check is None else gather(expert, cohort, check)
-    written: dict[str, Any] = {"cohort": cohort.name, "split": split, "studies": fitted.studies, "weights": expert.weights}
+    written: dict[str, Any] = {
+        "cohort": cohort.name,
+        "split": split,
+        "studies": fitted.studies,
+        "weights": expert.weights,
+    }
     written |= summarise(bundle, fitted.cases)
     if len(fitted.targets) >= 2 * FEWEST:
         written["class_temperature"] = round(fit_temperature(np.stack(fitted.logits), np.array(fitted.targets)), 4)
