@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -264,8 +265,11 @@ def qwen3_vl() -> tuple[Any, Any]:
 
 @family("qwen3_5", end="<|im_end|>")
 def qwen3_5() -> tuple[Any, Any]:
-    """Qwen3.5: layers of linear attention between those of full attention."""
-    tokenizer = tokenizer_of(QWEN_SPECIAL, "<|im_end|>")
+    """Qwen3.5: layers of linear attention between those of full attention; transformers insists on its tokenizer."""
+    made = json.loads(tokenizer_of(QWEN_SPECIAL, "<|im_end|>").backend_tokenizer.to_str())["model"]
+    names = {"eos_token": "<|im_end|>", "pad_token": "<pad>", "unk_token": "<pad>", "padding_side": "left"}
+    merges = [tuple(pair) for pair in made["merges"]]
+    tokenizer = hf.Qwen3_5Tokenizer(made["vocab"], merges, additional_special_tokens=QWEN_SPECIAL, **names)
     made = qwen3_parts(tokenizer)
     del made["vision_config"]["deepstack_visual_indexes"]
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1], "partial_rotary_factor": 0.5}
