@@ -185,6 +185,23 @@ def calibrate(
         print(f"{rule:<12}on {check}: calibration error {held['error']:.3f} ({held['cases']}), covered {covered}")
 
 
+def domain(name: str, cohort: Path, split: Literal["train", "validation", "test"] = "train") -> None:
+    """Fit what an expert's studies look like, so that it refuses others; independent of its weights.
+
+    Example:
+        medvlm experts domain chest_ct clinic
+
+    Args:
+        name: name or path of the expert.
+        cohort: folder with cohort.json; no truth is needed.
+        split: which studies.
+    """
+    from medvlm.experts.domain import fit_domain
+
+    written = fit_domain(name, cohort, split)
+    print(f"domain      {written['studies']} studies, median distance {written['median']}, limit {written['limit']}")
+
+
 def new(name: str, cohort: Path, out: Path = Path("experts")) -> None:
     """Write a bundle folder for a cohort with masks, ready to train.
 
@@ -203,4 +220,12 @@ def new(name: str, cohort: Path, out: Path = Path("experts")) -> None:
     print(f"  medvlm experts train --config {folder / 'configs' / 'train.yaml'}")
 
 
-COMMANDS = {"list": list_, "show": show, "new": new, "train": train, "evaluate": evaluate, "calibrate": calibrate}
+COMMANDS = {
+    "list": list_,
+    "show": show,
+    "new": new,
+    "train": train,
+    "evaluate": evaluate,
+    "calibrate": calibrate,
+    "domain": domain,
+}

@@ -9,6 +9,7 @@ import numpy as np
 from medvlm.errors import MedVLMError
 from medvlm.experts.bundle import Bundle
 from medvlm.experts.card import Applicability
+from medvlm.experts.domain import check_domain
 from medvlm.experts.grid import BODY_THRESHOLD_HU
 from medvlm.experts.spec import Channel
 from medvlm.imaging.study import Series, Study, Volume
@@ -34,11 +35,14 @@ def check_volume(bundle: Bundle, volume: Volume) -> Applicability:
     limits = bundle.spec.applies
     if limits.colour is not None and limits.colour != volume.is_rgb:
         return Applicability(False, f"the image is {'colour' if volume.is_rgb else 'grey'}")
+    if bundle.working is not None and volume.is_rgb != (bundle.working.channels == 3):
+        return Applicability(False, "colour pixels, not intensities" if volume.is_rgb else "grey pixels, not colour")
     if bundle.dims == 2:
         slices = volume.array.shape[2]
-        return Applicability(slices == 1, "one image" if slices == 1 else f"{slices} slices instead of one image")
-    if volume.is_rgb:
-        return Applicability(False, "colour pixels, not a volume of intensities")
+        if slices != 1:
+            return Applicability(False, f"{slices} slices instead of one image")
+        unlike = check_domain(bundle, volume)
+        return Applicability(not unlike, unlike or "one image")
     if not volume.calibrated:
         return Applicability(False, "the voxel size is unknown, so nothing can be measured in millimetres")
     if limits.unit and volume.unit != limits.unit:
@@ -66,6 +70,8 @@ def _check_content(bundle: Bundle, volume: Volume) -> Applicability:
         low, high = limits.air_inside
         if not low <= share <= high:
             return Applicability(False, f"{share:.0%} of the body is air, {low:.0%} to {high:.0%} is expected here")
+    if unlike := check_domain(bundle, volume):
+        return Applicability(False, unlike)
     return Applicability(True, "modality, geometry and intensities fit")
 
 

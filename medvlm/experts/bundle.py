@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
 WEIGHTS = "models/model.safetensors"
 ZOO_WEIGHTS = "models/model.pt"
+DOMAIN = "domain.json"
 CROSS_VALIDATION = "cross_validation.json"
 NETWORKS = "monai.networks.nets."
 
@@ -47,6 +48,7 @@ class Bundle:
         classes: names of the class channels that follow them; empty without a class head.
         metrics: of `metrics.json`, else of `cross_validation.json`, else empty.
         calibration: `calibration.json`, or empty.
+        domain: `domain.json`, or empty (see `medvlm.experts.domain`).
         large_files: weights that do not ship with the bundle.
     """
 
@@ -59,6 +61,7 @@ class Bundle:
     classes: tuple[str, ...]
     metrics: Mapping[str, float]
     calibration: Mapping[str, Any]
+    domain: Mapping[str, Any] = field(default_factory=dict)
     large_files: tuple[WeightFile, ...] = ()
 
     @property
@@ -274,6 +277,7 @@ def read_bundle(root: Path | str) -> Bundle:
         classes=classes,
         metrics=metrics.get("metrics", {}),
         calibration=calibration,
+        domain=read_json(root / DOMAIN) if (root / DOMAIN).is_file() else {},
         large_files=read_large_files(root),
     )
     if calibration and not bundle.missing and calibration.get("weights") != bundle.weights_hash():
