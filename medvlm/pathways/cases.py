@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 from medvlm.pathways.consistency import Checker
+from medvlm.pathways.located import PathwayError
 from medvlm.pathways.spec import Symbol
 
 Case = Mapping[str, Symbol]
@@ -63,3 +64,34 @@ def draw_case(checker: Checker, random: Random) -> dict[str, Symbol]:
         if case is not None:
             return spread(checker, case, random)
     raise ValueError(f"{checker.pathway.id}: no case satisfies all rules")
+
+
+def complete(checker: Checker, known: Mapping[str, Symbol]) -> dict[str, Symbol]:
+    """What is known of a case and all that follows from it by the rules; slots that stay open are left out.
+
+    Args:
+        checker: of the pathway.
+        known: slot → symbol, such as a label that a data set publishes.
+
+    Raises:
+        PathwayError: a slot or symbol is unknown, or the rules forbid what is known.
+    """
+    masks = {}
+    for name, symbol in known.items():
+        checker.pathway.slot(name)
+        mask = checker.allowed(name, symbol)
+        if not mask:
+            raise PathwayError(f"{checker.pathway.file}: '{name}' cannot be {symbol!r}.")
+        masks[checker.index[name]] = mask
+    if not checker.possible(masks):
+        raise PathwayError(f"{checker.pathway.file}: no case agrees with {dict(known)}.")
+    case = dict(known)
+    for name in checker.names:
+        symbols = checker.domains[name].symbols
+        if name in case or checker.domains[name].bounds is not None:
+            continue
+        place = checker.index[name]
+        left = [symbol for number, symbol in enumerate(symbols) if checker.possible({**masks, place: 1 << number})]
+        if len(left) == 1:
+            case[name] = left[0]
+    return case

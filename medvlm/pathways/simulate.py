@@ -64,7 +64,7 @@ class Simulator:
             split: which phrasings are used.
             order: `standard`, `conclusion_first`, `random`, `subset` or `mixed`.
             hint: `none`, `right`, `misleading`, `confirm_right`, `confirm_misleading` or `mixed`.
-            cases: cases to use in turn instead of drawn ones.
+            cases: cases to use in turn instead of drawn ones; what a case leaves open is not asked.
 
         Raises:
             PathwayError: the pathway does not allow the order or hint.
@@ -87,7 +87,7 @@ class Simulator:
     def asked(self, case: Mapping[str, Symbol], random: Random, order: str) -> list[str]:
         """The slots to ask in one conversation, in order."""
         turns = self.pathway.turns
-        names = list(turns.order)
+        names = [name for name in turns.order if name in case]
         if turns.skip_not_assessable:
             names = [
                 name for name in names if case[name] != NOT_ASSESSABLE or not self.pathway.slots[name].variable.when
@@ -124,7 +124,11 @@ class Simulator:
             answer = self._say(slot, case[name], random, split, question)
             yield Exchange(name, case[name], question, answer, tuple(before), call)
             for action in self.pathway.turns.actions:
-                if action.after == name and (action.when is None or action.when.evaluate(case) is True):
+                if (
+                    action.after == name
+                    and action.reveals in case
+                    and (action.when is None or action.when.evaluate(case) is True)
+                ):
                     value = case[action.reveals]
                     target = self.pathway.slots[action.reveals]
                     wording = _revealed(target, value)

@@ -1,13 +1,19 @@
-"""`medvlm fit|validate|test|predict`: Lightning's own command line over `FineTune` and `ConversationData`."""
+"""`medvlm fit|validate|test|predict`: Lightning's own command line over our modules and their data.
+
+`objective` says which: `finetune` (the default), `preference` on pairs, or `policy` on the model's own conversations.
+"""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -16,8 +22,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from medvlm.errors import MedVLMError
 from medvlm.training.callbacks import Announce, SampleAnswers, SaveModel, SaveSettings
-from medvlm.training.data import ConversationData
-from medvlm.training.finetune import FineTune
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "default_root_dir": "runs/fit",
@@ -35,6 +39,13 @@ CHECKPOINT_DEFAULTS: dict[str, Any] = {
     "checkpoint.every_n_train_steps": 500,
     # One file, always the newest: it is for resuming; the model for use is the folder `model/`.
     "checkpoint.enable_version_counter": False,
+}
+
+Objective = Literal["finetune", "preference", "policy"]
+OBJECTIVES: dict[str, tuple[str, str, str]] = {
+    "finetune": ("finetune", "FineTune", "data.ConversationData"),
+    "preference": ("preference", "Preference", "preference.PairData"),
+    "policy": ("policy", "Policy", "episodes.EpisodeData"),
 }
 
 EXAMPLE = "Example:  medvlm fit --config configs/quickstart.yaml --data.train '[train.jsonl]'"
@@ -56,6 +67,7 @@ class MedVLMCLI(LightningCLI):
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--objective", type=Objective, default="finetune", help="what is learnt from")
         parser.link_arguments("data.train", "model.corpus")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(SampleAnswers, "samples")
@@ -92,8 +104,7 @@ def main(argv: Sequence[str]) -> None:
     _quieten()
     try:
         MedVLMCLI(
-            FineTune,
-            ConversationData,
+            *objective_classes(argv),
             args=list(argv),
             seed_everything_default=0,
             save_config_callback=None,
@@ -104,6 +115,43 @@ def main(argv: Sequence[str]) -> None:
     except MisconfigurationException as error:
         advice = " Set --trainer.accelerator to cpu or auto." if "backend" in str(error) else ""
         raise MedVLMError(f"trainer: {_sentence(str(error).rstrip('!.'))}{advice}") from error
+
+
+def objective_classes(argv: Sequence[str]) -> tuple[type[Any], type[Any]]:
+    """Module and data module of the objective that a command line or its config files name.
+
+    The options that LightningCLI knows are those of the classes, so they must be chosen before it parses.
+
+    Raises:
+        MedVLMError: an unknown objective.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    parser.add_argument("--objective")
+    known, _ = parser.parse_known_args(list(argv))
+    chosen = known.objective
+    for path in reversed(known.config):
+        if chosen is None and Path(path).is_file():
+            chosen = _named_objective(Path(path))
+    chosen = chosen or "finetune"
+    if chosen not in OBJECTIVES:
+        raise MedVLMError(f"there is no objective '{chosen}'; choose {', '.join(OBJECTIVES)}.")
+    module, name, data = OBJECTIVES[chosen]
+    data_module, data_name = data.split(".")
+    return (
+        getattr(import_module(f"medvlm.training.{module}"), name),
+        getattr(import_module(f"medvlm.training.{data_module}"), data_name),
+    )
+
+
+def _named_objective(path: Path) -> str | None:
+    """What a config says; one that is not YAML is left to the parser, which names the line."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+    named = settings.get("objective") if isinstance(settings, dict) else None
+    return str(named) if named else None
 
 
 def _quieten() -> None:

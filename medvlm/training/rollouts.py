@@ -149,7 +149,7 @@ class Rollouts:
         """
         self.loaded, self.max_new_tokens, self.temperature = loaded, max_new_tokens, temperature
         self.encoder = ChatEncoder(loaded.processor, root, loaded.name)
-        base: Any = loaded.model.get_base_model() if loaded.is_adapter else loaded.model  # type: ignore[operator]
+        base: Any = loaded.model.get_base_model() if loaded.is_adapter else loaded.model
         if hasattr(getattr(base, "model", base), "get_rope_index") or self.encoder.dialect.prefix:
             raise MedVLMError(
                 f"{loaded.name}: rollouts keep one position a token, and this family needs more; choose another model."

@@ -70,15 +70,18 @@ def test_an_expert_speaks_only_when_it_is_called():
     )
     calls = Sample(Script.of(row), None)  # type: ignore[arg-type]
     said = calls.follow("<CHEST_CT(nodules)>")
-    assert said is not None and said[0].role == "expert"
+    assert said is not None
+    assert said[0].role == "expert"
     assert calls.answers == []
     following = calls.follow("14 mm.")
-    assert following is not None and following[0].text == "Which side?"
+    assert following is not None
+    assert following[0].text == "Which side?"
     assert calls.follow("Left.") is None
     assert calls.answers == ["14 mm.", "Left."]
     silent = Sample(Script.of(row), None)  # type: ignore[arg-type]
     following = silent.follow("Large.")
-    assert following is not None and following[0].text == "Which side?"
+    assert following is not None
+    assert following[0].text == "Which side?"
 
 
 def test_a_second_call_for_one_question_is_an_answer():

@@ -1,0 +1,205 @@
+"""What a curriculum file says: where the cases come from, what is asked of them, and the stages in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+
+from medvlm.content import find_content
+from medvlm.errors import MedVLMError
+from medvlm.storage import read_json
+
+Objective = Literal["finetune", "preference", "policy"]
+Order = Literal["standard", "conclusion_first", "random", "subset", "mixed"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Where pictures and their true symbols come from.
+
+    Attributes:
+        phantom: a built-in phantom, made when the curriculum runs (`marrow`, `oct`, `chest-ct`).
+        cohort: a folder with cohort.json instead, such as `medvlm data prepare` writes.
+        patients: size of the phantom cohort.
+        concept: concept whose grade is the class of a study; empty: the pathway's own bindings fill the slots.
+        classes: class → slot → symbol; what follows by the pathway's rules is filled in.
+    """
+
+    phantom: str = ""
+    cohort: str = ""
+    patients: int = 300
+    concept: str = ""
+    classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One kind of conversation.
+
+    Attributes:
+        slots: what is asked; empty asks all of the pathway.
+        order: of the questions.
+        hint: `none`, `right`, `misleading`, `confirm_right`, `confirm_misleading` or `mixed`.
+        per_study: conversations a study.
+    """
+
+    slots: tuple[str, ...] = ()
+    order: Order = "standard"
+    hint: str = "none"
+    per_study: int = 1
+
+
+@dataclass(frozen=True)
+class Skill:
+    """One thing the model is tested on after every stage: greedy answers to held-out patients and phrasings.
+
+    Attributes:
+        source: which conversations.
+        slots: which of their questions count; empty counts all.
+    """
+
+    source: str
+    slots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        id: name of its folder.
+        objective: `finetune`, `preference` (pairs from the model's own answers) or `policy`.
+        sources: source → weight; a weight of 2 shows each of its conversations twice an epoch, 0.5 half of them.
+        replay: share of the conversations of earlier stages that is shown again.
+        gate: skill → accuracy (0..1) below which the curriculum stops after this stage.
+        group: preference: conversations sampled for each script to find pairs.
+        images: preference: other pictures that the right answers are set against (`blank`, `shuffled`).
+        settings: options of `medvlm fit`, such as `trainer.max_epochs: 4`.
+    """
+
+    id: str
+    objective: Objective = "finetune"
+    sources: Mapping[str, float] = field(default_factory=dict)
+    replay: float = 0.0
+    gate: Mapping[str, float] = field(default_factory=dict)
+    group: int = 4
+    images: tuple[str, ...] = ("blank", "shuffled")
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """A whole curriculum.
+
+    Attributes:
+        id, title: its name and one line about it.
+        pathway: the guideline that asks and scores.
+        cases: where pictures come from.
+        model: `tiny` or a model that `medvlm fit --model.name` takes.
+        sources, skills, stages: by name, and in order.
+        settings: options of `medvlm fit` for every stage.
+        seed: of everything random.
+        path: the file.
+    """
+
+    id: str
+    title: str
+    pathway: str
+    cases: Cases
+    sources: Mapping[str, Source]
+    skills: Mapping[str, Skill]
+    stages: tuple[Stage, ...]
+    model: str = "tiny"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    path: Path = Path()
+
+
+def load_curriculum(name: str | Path) -> Curriculum:
+    """Read a curriculum by name, folder or file.
+
+    Raises:
+        MedVLMError: no such curriculum, an unknown key, or a name that is nowhere defined.
+    """
+    path = find_content("curricula", name)
+    path = path / "curriculum.yaml" if path.is_dir() else path
+    if not path.is_file():
+        raise MedVLMError(f"{path.parent}: has no curriculum.yaml; 'medvlm curriculum list' shows which have one.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise MedVLMError(f"{path}: not YAML ({' '.join(str(error).split())[:160]}).") from None
+    if not isinstance(data, dict):
+        raise MedVLMError(f"{path}: a curriculum is a mapping with pathway, cases, sources, skills and stages.")
+    data = dict(data)
+    data["cases"] = _build(Cases, data.get("cases"), f"{path}, cases")
+    for key, kind in (("sources", Source), ("skills", Skill)):
+        rows = data.get(key) or {}
+        data[key] = {name: _build(kind, row, f"{path}, {key}.{name}") for name, row in rows.items()}
+    stages = [_build(Stage, row, f"{path}, stage {number}") for number, row in enumerate(data.get("stages") or [], 1)]
+    curriculum = _build(Curriculum, data | {"stages": tuple(stages), "path": path}, str(path))
+    _check(curriculum)
+    return curriculum
+
+
+def _build(kind: type[T], data: Any, where: str) -> T:
+    """A dataclass from a mapping; lists become tuples."""
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(data, dict):
+        raise MedVLMError(f"{where}: expected a mapping with keys among {', '.join(sorted(known))}.")
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise MedVLMError(f"{where}: unknown key '{unknown[0]}'; known are {', '.join(sorted(known - {'path'}))}.")
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+    except TypeError as error:
+        missing = str(error).rpartition("argument")[2].lstrip("s: ")
+        raise MedVLMError(f"{where}: {missing} is missing.") from None
+
+
+def _check(curriculum: Curriculum) -> None:
+    """Names that refer to each other exist."""
+    path = curriculum.path
+    if not curriculum.stages:
+        raise MedVLMError(f"{path}: has no stages.")
+    if bool(curriculum.cases.phantom) == bool(curriculum.cases.cohort):
+        raise MedVLMError(f"{path}: cases come from one of 'phantom' and 'cohort'.")
+    ids = [stage.id for stage in curriculum.stages]
+    for stage in curriculum.stages:
+        where = f"{path}, stage '{stage.id}'"
+        if ids.count(stage.id) > 1:
+            raise MedVLMError(f"{where}: two stages have this id.")
+        if stage.objective not in get_args(Objective):
+            raise MedVLMError(
+                f"{where}: objective is one of {', '.join(get_args(Objective))}, not '{stage.objective}'."
+            )
+        if not stage.sources:
+            raise MedVLMError(f"{where}: has no sources.")
+        for name in stage.sources:
+            _known(name, curriculum.sources, f"{where}, sources")
+        for name in stage.gate:
+            _known(name, curriculum.skills, f"{where}, gate")
+    for name, skill in curriculum.skills.items():
+        _known(skill.source, curriculum.sources, f"{path}, skill '{name}'")
+
+
+def _known(name: str, names: Mapping[str, Any], where: str) -> None:
+    if name not in names:
+        raise MedVLMError(f"{where}: '{name}' is not defined; defined are {', '.join(names) or 'none'}.")
+
+
+def read_card(run: Path) -> dict[str, Any]:
+    """`card.json` of a run.
+
+    Raises:
+        MedVLMError: no finished stage there.
+    """
+    if not (run / "card.json").is_file():
+        raise MedVLMError(f"{run}: no card.json; no stage of a curriculum has finished there.")
+    card: dict[str, Any] = read_json(run / "card.json")
+    return card

@@ -1,0 +1,49 @@
+"""From rewards of a group of conversations to one advantage a turn.
+
+Group-relative policy optimisation (GRPO, Shao et al., arXiv 2402.03300) compares the samples of one prompt with each
+other. A conversation has a reward for every turn and one for the whole, so each turn gets credit of its own:
+
+    A_t = z(sum over s >= t of discount^(s - t) r_s) + whole * z(total)
+
+with z over the group. Without division by the standard deviation (Dr. GRPO, Liu et al., arXiv 2503.20783) easy and
+hard prompts weigh alike.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-4
+
+
+def turn_advantages(rewards: Tensor, discount: float = 0.0, whole: float = 0.5, scaled: bool = True) -> Tensor:
+    """Advantages of the turns of one group.
+
+    Args:
+        rewards: `[G, n]`, reward of every turn of the `G` conversations on one script.
+        discount: how much a turn is paid for what follows it, 0..1.
+        whole: weight of the term for the whole conversation.
+        scaled: divide by the standard deviation over the group.
+
+    Returns:
+        `[G, n]`, zero in the mean over the group; all zero for a group whose conversations earned the same.
+    """
+    going = torch.zeros_like(rewards)
+    ahead = torch.zeros_like(rewards[:, 0])
+    for turn in reversed(range(rewards.shape[1])):
+        ahead = rewards[:, turn] + discount * ahead
+        going[:, turn] = ahead
+    own = _relative(going, scaled)
+    total = _relative(rewards.sum(dim=1, keepdim=True), scaled)
+    return own + whole * total
+
+
+def _relative(values: Tensor, scaled: bool) -> Tensor:
+    """Minus the mean over the group, maybe in its standard deviations."""
+    centred = values - values.mean(dim=0, keepdim=True)
+    if not scaled:
+        return centred
+    spread = centred.square().mean(dim=0, keepdim=True).sqrt()
+    # Equal rewards differ by rounding only; dividing that by itself would make noise of it.
+    return torch.where(spread > EPSILON, centred / (spread + EPSILON), torch.zeros_like(centred))

@@ -1,0 +1,70 @@
+"""Log-probabilities of what the assistant said, and a reference model without a second one in memory."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from medvlm.training.collate import IGNORE
+from medvlm.training.loss import only_positions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medvlm.models.load import LoadedModel
+
+
+def token_logprobs(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability of every supervised token.
+
+    Args:
+        model: an image-text-to-text model, maybe wrapped by peft.
+        batch: `forward` inputs and `labels` `[B, T]`.
+
+    Returns:
+        log-probabilities `[N]` with gradient, entropies `[N]` in nats without, and the row of each token `[N]`.
+    """
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    targets = batch["labels"][:, 1:]
+    wanted = targets != IGNORE
+    predicting = torch.zeros_like(batch["labels"], dtype=torch.bool)
+    predicting[:, :-1] = wanted
+    with only_positions(model.get_output_embeddings(), predicting):
+        logits = model(**inputs, use_cache=False).logits.float()
+    chosen = -functional.cross_entropy(logits, targets[wanted], reduction="none")
+    with torch.no_grad():
+        shares = logits.log_softmax(dim=-1)
+        entropy = -(shares.exp() * shares).sum(dim=-1)
+    return chosen, entropy, wanted.nonzero()[:, 0]
+
+
+def sums_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
+    """`[count]`: the sum of `values` `[N]` over each row number in `rows` `[N]`."""
+    return values.new_zeros(count).index_add(0, rows, values)
+
+
+class Reference:
+    """The model before alignment: its adapters switched off, or a frozen copy where all weights train."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        """
+        Args:
+            loaded: the model as alignment finds it; called before any checkpoint is restored.
+        """
+        self._adapted = loaded.is_adapter
+        self._model: Any = loaded.model if self._adapted else copy.deepcopy(loaded.model).requires_grad_(False)
+
+    @contextmanager
+    def __call__(self) -> Iterator[Any]:
+        """The reference as a model that may be called without gradient."""
+        was_training = self._model.training
+        self._model.eval()
+        switched = self._model.disable_adapter() if self._adapted else nullcontext()
+        with torch.no_grad(), switched:
+            yield self._model
+        self._model.train(was_training)
