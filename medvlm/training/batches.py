@@ -33,6 +33,8 @@ class TokenBudgetBatches(Sampler[list[int]]):
         group: int = 64,
         lead: int = 0,
         lead_budget: int = 1024,
+        rows: int | None = None,
+        packed: bool = False,
     ) -> None:
         """
         Args:
@@ -44,18 +46,25 @@ class TokenBudgetBatches(Sampler[list[int]]):
             group: rows are sorted by length within shuffled groups of about this many batches.
             lead: so many rows at the front come before all others, in the first epoch only.
             lead_budget: most tokens of a batch of those.
+            rows: most rows of a batch.
+            packed: batches are packed, not padded: their size is the sum of their lengths.
         """
         self.lengths = np.asarray(lengths)
         self.budget, self.seed, self.shuffle = budget, seed, shuffle
         self.rank, self.ranks, self.group = rank, ranks, group
         self.lead, self.lead_budget = lead, lead_budget
+        self.rows, self.packed = rows or len(self.lengths), packed
         self.epoch = 0
         self.cursor = 0
+        self._made: tuple[int, list[list[int]]] | None = None
 
     def batches(self, epoch: int) -> list[list[int]]:
         """All batches of one epoch, over all processes; their number is a multiple of `ranks`."""
-        if not len(self.lengths):
-            return []
+        if self._made is None or self._made[0] != epoch:
+            self._made = (epoch, self._make(epoch) if len(self.lengths) else [])
+        return self._made[1]
+
+    def _make(self, epoch: int) -> list[list[int]]:
         random = np.random.default_rng((self.seed, epoch))
         batches = self._shuffled(np.arange(self.lead, len(self.lengths)), self.budget, random)
         if epoch == 0 and self.lead:
@@ -69,7 +78,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
         if not len(rows):
             return []
         order = random.permutation(rows) if self.shuffle else rows
-        rows_each = max(1, int(budget / max(1.0, float(self.lengths[rows].mean()))))
+        rows_each = min(self.rows, max(1, int(budget / max(1.0, float(self.lengths[rows].mean())))))
         span = rows_each * self.group if self.shuffle else len(order)
         batches: list[list[int]] = []
         for start in range(0, len(order), span):
@@ -80,15 +89,18 @@ class TokenBudgetBatches(Sampler[list[int]]):
         return [batches[index] for index in random.permutation(len(batches))] if self.shuffle else batches
 
     def _cut(self, rows: np.ndarray, budget: int) -> list[list[int]]:
-        """Cut rows (longest first) into batches whose padded size stays under the budget."""
+        """Cut rows (longest first) into batches whose size, padded or packed, stays under the budget."""
         batches: list[list[int]] = []
         current: list[int] = []
-        for row in rows.tolist():
-            longest = int(self.lengths[current[0]]) if current else int(self.lengths[row])
-            if current and longest * (len(current) + 1) > budget:
+        longest = total = 0
+        for row, length in zip(rows.tolist(), self.lengths[rows].tolist()):
+            size = total + length if self.packed else longest * (len(current) + 1)
+            if current and (size > budget or len(current) == self.rows):
                 batches.append(current)
-                current = []
+                current, total = [], 0
+            longest = length if not current else longest
             current.append(row)
+            total += length
         return [*batches, current] if current else batches
 
     def steps(self, epochs: int) -> int:
