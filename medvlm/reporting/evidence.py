@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from medvlm.experts.card import ExpertResult
 from medvlm.findings.codes import concept_of
 from medvlm.findings.finding import Evidence, Finding
+from medvlm.imaging.planes import AXES, Plane, slice_at
 from medvlm.imaging.study import Series, Volume
 from medvlm.imaging.view import View, overview, slice_view
 from medvlm.imaging.windows import Window, default_window, named_window
@@ -62,17 +63,18 @@ def _draw_finding(
     finding: Finding, place: Evidence, series: Series, result: ExpertResult | None, folder: Path
 ) -> KeyImage | None:
     volume = series.volume
-    single = volume.array.shape[2] == 1
-    index = place.slice if place.slice is not None else _largest_slice(series, place, result)
+    plane = plane_of(volume)
+    index = best_slice(place, volume, plane, result.mask if result is not None else None)
     if index is None:
         return None
     window = window_for(finding, series)
 
     def draw(mask: np.ndarray | None, labels: dict[int, str]) -> View:
-        return slice_view(volume, "axial", index, window, mask, labels, SLICE_SIZE, series.uid, series.body_part)
+        return slice_view(volume, plane, index, window, mask, labels, SLICE_SIZE, series.uid, series.body_part)
 
     stem = f"key/{re.sub(r'[^a-z0-9-]+', '-', finding.id.lower())}"
-    draw(None, {}).save(folder / f"{stem}.png")
+    plain = draw(None, {})
+    plain.save(folder / f"{stem}.png")
     labels = {} if result is None or place.label is None else {place.label: concept_of(finding.concept).text}
     mask = result.mask if result is not None else None
     overlay = None
@@ -83,15 +85,58 @@ def _draw_finding(
         if place.box is not None:
             draw_brackets(picture, view, place.box)
         picture.save(folder / overlay, format="PNG")
+    many = volume.array.shape[2] > 1
     return KeyImage(
         file=f"{stem}.png",
-        caption=_caption(finding, index, single),
+        caption=_caption(finding, index, plane, many),
         series=series.uid,
         overlay=overlay,
         findings=(finding.id,),
-        slice=None if single else index,
+        slice=index if many else None,
         window=(window.centre, window.width),
+        plane=plane,
+        box=_box_in_picture(plain, place) if volume.oriented else None,
     )
+
+
+def plane_of(volume: Volume) -> Plane:
+    """The plane in which a volume is looked at: as it was acquired where its slices are thick, else axial."""
+    if not volume.oriented:
+        return "axial"
+    stored = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    spacing = volume.spacing
+    if volume.array.shape[2] > 1 and spacing[2] < 1.5 * max(spacing[0], spacing[1]):
+        return "axial"
+    axis = int(np.abs(stored[:, 2]).argmax())
+    return next(name for name, axes in AXES.items() if axes[0] == axis)
+
+
+def best_slice(place: Evidence, volume: Volume, plane: Plane, mask: np.ndarray | None) -> int | None:
+    """The canonical slice that shows a Finding best: the one it names, that of its centre, or with most of it."""
+    if volume.array.shape[2] == 1:
+        return 0
+    if plane == "axial" and place.slice is not None:
+        return place.slice
+    if not volume.oriented:
+        return None
+    if place.centroid is not None:
+        return slice_at(volume, plane, place.centroid)
+    if mask is None or place.label is None:
+        return None
+    own = Volume(mask, volume.affine).to_canonical().array == place.label
+    area = own.sum(axis=tuple(axis for axis in range(3) if axis != AXES[plane][0]))
+    return int(area.argmax()) if area.any() else None
+
+
+def _box_in_picture(view: View, place: Evidence) -> tuple[float, float, float, float] | None:
+    """`(x min, y min, x max, y max)` of a Finding's box, as fractions of the slice without its margins."""
+    if place.box is None:
+        return None
+    left, top, right, bottom = view.panels[0].box
+    corners = np.array([view.panels[0].to_pixel(np.array(point)) for point in (place.box[:3], place.box[3:])]) + 0.5
+    scaled = (corners - (left, top)) / (right - left, bottom - top)
+    low, high = np.clip(np.sort(scaled, axis=0), 0.0, 1.0).round(5).tolist()
+    return low[0], low[1], high[0], high[1]
 
 
 def window_for(finding: Finding, series: Series) -> Window:
@@ -99,17 +144,6 @@ def window_for(finding: Finding, series: Series) -> Window:
     if series.volume.unit == "HU" and concept_of(finding.concept).key in _SOFT:
         return named_window("mediastinum")
     return default_window(series.volume, series.body_part)
-
-
-def _largest_slice(series: Series, place: Evidence, result: ExpertResult | None) -> int | None:
-    """The canonical axial slice with most voxels of the structure; the only slice of a plain image; else None."""
-    volume = series.volume
-    if volume.array.shape[2] == 1:
-        return 0
-    if result is None or result.mask is None or place.label is None or not volume.oriented:
-        return None
-    area = (Volume(result.mask, volume.affine).to_canonical().array == place.label).sum(axis=(0, 1))
-    return int(area.argmax()) if area.any() else None
 
 
 def draw_brackets(picture: Image.Image, view: View, box: Sequence[float]) -> None:
@@ -130,6 +164,6 @@ def draw_brackets(picture: Image.Image, view: View, box: Sequence[float]) -> Non
             pen.line([(x + along, y), (x, y), (x, y + down)], fill=BRACKET, width=3)
 
 
-def _caption(finding: Finding, index: int, single: bool) -> str:
+def _caption(finding: Finding, index: int, plane: Plane, many: bool) -> str:
     name = concept_of(finding.concept).text
-    return f"{name[:1].upper()}{name[1:]}" + ("" if single else f", axial slice {index}")
+    return f"{name[:1].upper()}{name[1:]}" + (f", {plane} slice {index}" if many else "")

@@ -23,6 +23,8 @@ from medvlm.reporting.compose import (
 )
 from medvlm.reporting.draft import VLMWriter, check_draft, draft_from_findings
 from medvlm.reporting.evidence import draw_images
+from medvlm.reporting.formats import Material, choose_formats
+from medvlm.reporting.masks import masks_of, write_masks
 from medvlm.reporting.report import ExpertUse, Method, Report, SeriesUse
 from medvlm.reporting.writer import report_folder, write_parts
 
@@ -37,8 +39,9 @@ def write_report(
     model: str | None = None,
     device: str = "auto",
     untrained: Sequence[ExpertUse] = (),
+    formats: Sequence[str] | None = None,
 ) -> Report:
-    """Write `report.json`, `report.txt`, `report.html` and key images into `out`, all of them or none.
+    """Write `report.json`, key images, masks and the chosen formats into `out`, all of them or none.
 
     Args:
         study: what to report.
@@ -47,10 +50,12 @@ def write_report(
         model: folder or hub id of a vision-language model that writes the text; None: text from the measurements.
         device: where the model runs.
         untrained: installed experts that cannot run yet; they are listed in the report.
+        formats: names in `reporting/formats.py`; None: all whose packages are installed.
 
     Raises:
         MedVLMError: no pixels can be read, the model cannot be loaded, or `out` cannot be written to.
     """
+    chosen, _ = choose_formats(formats)
     writer = VLMWriter(model, device) if model is not None else None
     study = readable_part(study, {modality for expert in experts for modality in expert.card.modality})
     results, uses = run_experts(study, experts)
@@ -61,6 +66,7 @@ def write_report(
     findings = collect_findings(results)
     with report_folder(out) as folder:
         images = draw_images(shown, results, findings, folder)
+        masks = masks_of(results, study)
         text, by_model = "none, because no expert applies", False
         if not results:
             sections, doubts = abstain(uses)
@@ -86,8 +92,9 @@ def write_report(
             images=images,
             experts=uses,
             series=tuple(describe_series(series, series in shown, series in used) for series in study.series),
+            masks=write_masks(masks, folder),
         )
-        write_parts(report, folder)
+        write_parts(Material(report, study, masks, folder), chosen)
     return report
 
 

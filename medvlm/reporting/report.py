@@ -13,10 +13,10 @@ from medvlm.storage import read_json, write_json
 
 SCHEMA_VERSION = 1
 DISCLAIMER = "RESEARCH DRAFT - NOT FOR DIAGNOSIS"
-SECTIONS = ("impression", "findings", "technique")
+SECTIONS = ("indication", "impression", "comparison", "findings", "technique")
 
 Source = Literal["measurement", "model", "notice"]
-DoubtKind = Literal["removed", "omitted", "uncertain", "geometry", "input", "abstained"]
+DoubtKind = Literal["removed", "contradiction", "omitted", "uncertain", "guideline", "geometry", "input", "abstained"]
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,10 @@ class Section:
 class Doubt:
     """Something the reader must know before believing the report.
 
-    `kind`: `removed` (the model wrote it, no Finding supports it), `omitted` (measured, the model left it out),
-    `uncertain` (an expert is not sure), `geometry` (no millimetres or no sides), `input` (the reader of the files
-    skipped or repaired something), `abstained` (no expert fits).
+    `kind`: `removed` (the model wrote it, no Finding supports it), `contradiction` (the model wrote it, a Finding says
+    otherwise), `omitted` (measured, the model left it out), `uncertain` (an expert is not sure), `guideline` (the
+    findings do not go together under the guideline), `geometry` (no millimetres or no sides), `input` (the reader of
+    the files skipped or repaired something), `abstained` (no expert fits).
     """
 
     kind: DoubtKind
@@ -68,8 +69,10 @@ class KeyImage:
         caption: one line.
         series: uid of the series.
         findings: ids of the Findings it shows.
-        slice: index along the canonical superior axis, or None (an overview).
+        slice: index along the canonical axis that `plane` cuts, or None (an overview, a single image).
         window: `(centre, width)` shown, or None where the whole range is.
+        plane: how the volume is cut.
+        box: `(x min, y min, x max, y max)` of the finding as fractions of the slice without margins, or None.
     """
 
     file: str
@@ -79,6 +82,8 @@ class KeyImage:
     findings: tuple[str, ...] = ()
     slice: int | None = None
     window: tuple[float, float] | None = None
+    plane: str = "axial"
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,78 @@ class SeriesUse:
 
 
 @dataclass(frozen=True)
+class MaskFile:
+    """The label map of one expert, kept with the report so that every writer draws and counts the same voxels.
+
+    Attributes:
+        file: NIfTI on the grid of the series, relative to the report folder.
+        series: uid of the series.
+        expert: who drew it.
+        labels: `(label number, structure)`.
+    """
+
+    file: str
+    series: str
+    expert: str
+    labels: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Guideline:
+    """What a clinical pathway says about the findings.
+
+    Attributes:
+        pathway: its id.
+        title: guideline and version, as people cite it.
+        known: `(variable, value)` that the findings decide.
+        decided: `(outcome, value)` that follow, whatever is still unknown.
+        open: `(outcome, values still possible)`.
+        missing: questions whose answers would narrow an open outcome.
+        conflicts: why the known values cannot all be true, one sentence each.
+        findings: ids of the Findings it was decided from.
+    """
+
+    pathway: str
+    title: str
+    known: tuple[tuple[str, str], ...] = ()
+    decided: tuple[tuple[str, str], ...] = ()
+    open: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    missing: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One Finding against the earlier study.
+
+    `status`: `new`, `larger`, `smaller`, `stable`, `resolved` (only in the earlier study: `finding` is None) or
+    `unchanged` (nothing to measure). `before` and `after` are values of `measure` in `unit`.
+    """
+
+    status: str
+    finding: str | None = None
+    prior: str | None = None
+    measure: str = ""
+    unit: str = ""
+    before: float | None = None
+    after: float | None = None
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One step of the corrected mode: a sentence, why it could not stay, and what stands in its place (or nothing)."""
+
+    written: str
+    reason: str
+    replaced: str = ""
+    source: Literal["model", "measurement", "nothing"] = "nothing"
+
+
+@dataclass(frozen=True)
 class Method:
-    """How the report was made. `model` is None when the text comes from the measurements alone."""
+    """How the report was made. `model` is None when the text comes from the measurements alone; it then needs no seed:
+    models write greedily, so the same model and study give the same text."""
 
     medvlm: str
     created: str
@@ -138,17 +213,23 @@ class Report:
     images: tuple[KeyImage, ...] = ()
     experts: tuple[ExpertUse, ...] = ()
     series: tuple[SeriesUse, ...] = ()
+    masks: tuple[MaskFile, ...] = ()
+    guidelines: tuple[Guideline, ...] = ()
+    changes: tuple[Change, ...] = ()
+    prior: tuple[Finding, ...] = ()
+    revisions: tuple[Revision, ...] = ()
     disclaimer: str = field(default=DISCLAIMER)
 
     def __post_init__(self) -> None:
-        known = {finding.id for finding in self.findings}
+        known = {finding.id for finding in (*self.findings, *self.prior)}
         for section in self.sections:
             if section.key not in SECTIONS:
                 raise ValueError(f"unknown section {section.key!r}")
         for sentence in self.sentences():
             if sentence.source != "notice" and not sentence.findings:
                 raise ValueError(f"no Finding supports the sentence {sentence.text!r}")
-        cited: list[Sentence | Doubt | KeyImage] = [*self.sentences(), *self.doubts, *self.images]
+        cited: list[Sentence | Doubt | KeyImage | Guideline]
+        cited = [*self.sentences(), *self.doubts, *self.images, *self.guidelines]
         unknown = {identifier for item in cited for identifier in item.findings} - known
         if unknown:
             raise ValueError(f"findings that are not in the report: {sorted(unknown)}")
@@ -170,12 +251,13 @@ class Report:
         return next((section for section in self.sections if section.key == key), None)
 
     def finding(self, identifier: str) -> Finding:
-        """The Finding with that id."""
-        return next(finding for finding in self.findings if finding.id == identifier)
+        """The Finding with that id, of this study or of the earlier one (`prior-nodule-1`)."""
+        return next(finding for finding in (*self.findings, *self.prior) if finding.id == identifier)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `reporting/schema.json` describes."""
-        data = asdict(self) | {"findings": [finding.to_json() for finding in self.findings]}
+        written = {name: [finding.to_json() for finding in getattr(self, name)] for name in ("findings", "prior")}
+        data = asdict(self) | written
         return {"schema": SCHEMA_VERSION, "abstained": self.abstained} | _lists(data)
 
     @classmethod
@@ -201,6 +283,11 @@ class Report:
                     "sections": tuple(sections),
                     "method": Method(**fields["method"]),
                     "findings": tuple(Finding.from_json(row) for row in fields["findings"]),
+                    "prior": tuple(Finding.from_json(row) for row in fields.get("prior", ())),
+                    "masks": tuple(MaskFile(**_deep(row)) for row in fields.get("masks", ())),
+                    "guidelines": tuple(Guideline(**_deep(row)) for row in fields.get("guidelines", ())),
+                    "changes": tuple(Change(**row) for row in fields.get("changes", ())),
+                    "revisions": tuple(Revision(**row) for row in fields.get("revisions", ())),
                     "doubts": tuple(Doubt(**_tuples(row)) for row in fields["doubts"]),
                     "images": tuple(KeyImage(**_tuples(row)) for row in fields["images"]),
                     "experts": tuple(ExpertUse(**row) for row in fields["experts"]),
@@ -220,6 +307,15 @@ def _lists(value: Any) -> Any:
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+
+
+def _deep(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with lists as tuples, all the way down."""
+
+    def made(value: Any) -> Any:
+        return tuple(made(item) for item in value) if isinstance(value, list) else value
+
+    return {key: made(value) for key, value in row.items()}
 
 
 def read_report(path: Path) -> Report:

@@ -1,20 +1,31 @@
-"""Put a Report on disk: `report.json`, `report.txt`, `report.html` and the key images, all of them or none."""
+"""Put a Report on disk: `report.json`, its key images and masks, and every chosen format, all of them or none."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
 from medvlm.errors import MedVLMError
-from medvlm.reporting.html import render_html
-from medvlm.reporting.report import Report, write_report_json
-from medvlm.reporting.text import render_text
+from medvlm.reporting.formats import Format, Material
+from medvlm.reporting.report import write_report_json
 
 # `report.json` comes last: where it is, everything it names is there too.
-PARTS = ("key", "report.txt", "report.html", "report.json")
+PARTS = (
+    "key",
+    "masks",
+    "dicom",
+    "report.txt",
+    "report.md",
+    "report.html",
+    "report.pdf",
+    "findings.csv",
+    "grounded.json",
+    "fhir.json",
+    "report.json",
+)
 
 
 @contextmanager
@@ -44,6 +55,8 @@ def report_folder(out: Path) -> Iterator[Path]:
             target = out / part
             if target.is_dir():
                 shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
             if (temporary / part).exists():
                 (temporary / part).replace(target)
     finally:
@@ -53,8 +66,8 @@ def report_folder(out: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def write_parts(report: Report, folder: Path) -> None:
-    """Write the three files of a report beside its key images, which are in `folder` already."""
-    (folder / "report.txt").write_text(render_text(report), encoding="utf-8")
-    (folder / "report.html").write_text(render_html(report, folder), encoding="utf-8")
-    write_report_json(folder / "report.json", report)
+def write_parts(material: Material, formats: Sequence[Format]) -> None:
+    """Write `report.json` and the formats beside the key images, which are in the folder already."""
+    for one in formats:
+        one.write(material)
+    write_report_json(material.folder / "report.json", material.report)

@@ -49,7 +49,13 @@ def test_writes_everything_and_json_is_the_source(tmp_path):
     assert names == {
         "report.json",
         "report.txt",
+        "report.md",
         "report.html",
+        "report.pdf",
+        "findings.csv",
+        "grounded.json",
+        "fhir.json",
+        "masks/chest_ct.nii.gz",
         "key/overview.png",
         "key/nodule-1.png",
         "key/nodule-1-overlay.png",
@@ -137,7 +143,7 @@ def test_a_series_that_cannot_be_read_is_left_out_with_its_reason(tmp_path):
 
 
 def test_failure_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("medvlm.reporting.writer.render_html", lambda *_: 1 / 0)
+    monkeypatch.setattr("medvlm.reporting.writer.write_report_json", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(study(), [expert()], tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []

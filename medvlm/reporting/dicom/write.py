@@ -1,0 +1,78 @@
+"""Write the DICOM objects of a report into `dicom/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from medvlm.imaging.study import Study
+from medvlm.reporting.dicom.source import Source, read_source
+from medvlm.reporting.masks import Mask, Segment
+from medvlm.reporting.report import Report
+
+DICOM_FOLDER = "dicom"
+
+
+def sources_of(report: Report, study: Study) -> dict[str, Source]:
+    """Series uid → images, of the series that were read and that come from DICOM.
+
+    Raises:
+        MedVLMError: a file is gone or refers to nothing.
+    """
+    shown = {image.series for image in report.images} | {series.uid for series in report.series if series.used}
+    found = {series.uid: read_source(series) for series in study.series if series.uid in shown}
+    return {uid: source for uid, source in found.items() if source is not None}
+
+
+def write_dicom(
+    report: Report, study: Study, masks: Sequence[Mask], folder: Path, pdf: Path | None = None
+) -> tuple[Path, ...]:
+    """Write every object and return the files; none where the study does not come from DICOM.
+
+    Args:
+        report: what to write.
+        study: gives the headers of the images.
+        masks: the experts' label maps.
+        folder: the report's folder; key images are read from it.
+        pdf: the report as PDF, for the Encapsulated PDF.
+
+    Raises:
+        MedVLMError: the optional packages are missing (names the extra), or a source file is gone.
+    """
+    sources = sources_of(report, study)
+    files = []
+    for name, dataset in objects(report, sources, masks, folder, pdf) if sources else ():
+        path = folder / DICOM_FOLDER / f"{name}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dataset.save_as(path, enforce_file_format=True)
+        files.append(path)
+    return tuple(files)
+
+
+def objects(
+    report: Report, sources: dict[str, Source], masks: Sequence[Mask], folder: Path, pdf: Path | None
+) -> Iterator[tuple[str, Dataset]]:
+    """Name and object, segmentations first because the SR refers to them."""
+    from medvlm.reporting.dicom.documents import make_key_image, make_pdf_object
+    from medvlm.reporting.dicom.measurements import make_measurements
+    from medvlm.reporting.dicom.narrative import make_narrative
+    from medvlm.reporting.dicom.seg import make_seg
+
+    segmented: dict[str, tuple[Dataset, Segment]] = {}
+    drawn = [mask for mask in masks if mask.series in sources]
+    for mask in drawn:
+        made = make_seg(report, mask, sources[mask.series])
+        if made is not None:
+            seg, segments = made
+            segmented |= {segment.finding: (seg, segment) for segment in segments if segment.finding}
+            yield "seg" if len(drawn) == 1 else f"seg-{mask.expert}", seg
+    if report.findings:
+        yield "sr", make_measurements(report, sources, segmented)
+    yield "narrative", make_narrative(report, sources)
+    first = next(iter(sources.values()))
+    if pdf is not None:
+        yield "pdf", make_pdf_object(report, first, pdf.read_bytes())
+    for number, image in enumerate((one for one in report.images if one.series in sources), start=1):
+        yield f"key-{number:02d}", make_key_image(report, image, number, sources[image.series], folder)
