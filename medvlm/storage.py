@@ -10,7 +10,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,35 @@ def write_json(path: Path, data: Any) -> None:
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
     """Write one JSON value a line atomically and return the number of lines."""
     count = 0
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with JsonLines(path) as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(row)
             count += 1
     return count
+
+
+class JsonLines:
+    """A JSON Lines file that grows line by line and gets its name when the block ends well.
+
+    Example:
+        with JsonLines(path) as file:
+            file.write(row)
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stack = ExitStack()
+        self._path = path
+
+    def __enter__(self) -> JsonLines:
+        temporary = self._stack.enter_context(atomic_path(self._path))
+        self._file = self._stack.enter_context(temporary.open("w", encoding="utf-8"))
+        return self
+
+    def write(self, row: Any) -> None:
+        self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
 
 def read_json(path: Path) -> Any:

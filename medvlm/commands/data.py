@@ -53,28 +53,65 @@ def build(
 
 
 def prepare(
-    name: str, *, root: Path, out: Path, split: Literal["patient", "official"] = "patient", seed: int = 0
+    name: str,
+    *,
+    root: Path,
+    out: Path,
+    split: Literal["patient", "official"] = "patient",
+    seed: int = 0,
+    subset: bool = False,
+    pictures: Literal["copy", "keep"] = "copy",
+    patient: str = "",
 ) -> None:
-    """Turn the files of a public data set into conversations or a cohort, split by patient.
+    """Turn the files of a public data set, or a table or folder of your own, into conversations split by patient.
 
     Example:
         medvlm data prepare vqa_rad --root path/to/vqa_rad --out data/vqa_rad
 
     Args:
-        name: one of the adapters; an unknown name lists them.
+        name: one of the adapters ('medvlm data sets' lists them).
         root: folder with the data set's own files.
         out: folder to write.
         split: patient keeps every patient on one side; official is the published split, and the card counts its leaks.
         seed: of the splits that are drawn.
+        subset: accept counts that differ from the published ones.
+        pictures: copy them into the folder (hard links where possible), or keep them where they are.
+        patient: for your own data: the column of the patient (csv), or a pattern for file names (folder).
     """
-    from medvlm.dialogue.adapters import ADAPTERS
+    from medvlm.dialogue.adapters import prepare_named
     from medvlm.errors import MedVLMError
 
-    if name not in ADAPTERS:
-        raise MedVLMError(f"no adapter '{name}'; there are: {', '.join(sorted(ADAPTERS))}.")
     if not root.is_dir():
         raise MedVLMError(f"{root}: no such folder; --root is the folder with the files of {name}.")
-    print(ADAPTERS[name](root, out, split, seed))
+    print(prepare_named(name, root, out, split, seed, subset, pictures, patient))
+
+
+def sets(name: str = "") -> None:
+    """List the public data sets that can be prepared: where they come from, licence, files, published counts.
+
+    Example:
+        medvlm data sets --name slake
+
+    Args:
+        name: one of them (default: all, one line each).
+    """
+    from medvlm.dialogue.adapters import SOURCES, VOLUMES, SourceSet, VolumeSet
+    from medvlm.errors import MedVLMError
+
+    known: dict[str, SourceSet | VolumeSet] = {**SOURCES, **VOLUMES}
+    if not name:
+        width = max(map(len, known)) + 2
+        print("\n".join(f"{key:<{width}}{source.title}: {source.licence}" for key, source in known.items()))
+        print(f"{'wbc':<{width}}white blood cells (docs/real-data.md)")
+        print(f"{'csv':<{width}}a table of your own\n{'folder':<{width}}a folder of classes of your own")
+        return
+    if name not in known:
+        raise MedVLMError(f"no data set '{name}'; there are: {', '.join(sorted(known))}.")
+    source = known[name]
+    rows = [("source", source.source), ("licence", source.licence), ("files", source.layout)]
+    rows += [("patient", source.patient), *((key, f"{count:,}") for key, count in source.counts.items())]
+    width = max(len(key) for key, _ in rows) + 2
+    print("\n".join([source.title, *(f"  {key:<{width}}{value}" for key, value in rows)]))
 
 
 def cohort(folder: Path, *, splits: Path, name: str = "") -> None:
@@ -148,4 +185,11 @@ def import_llava(
     print(f"wrote {count:,} conversations of {patients:,} patients to {out}")
 
 
-COMMANDS = {"build": build, "prepare": prepare, "cohort": cohort, "export": export, "import": import_llava}
+COMMANDS = {
+    "build": build,
+    "prepare": prepare,
+    "sets": sets,
+    "cohort": cohort,
+    "export": export,
+    "import": import_llava,
+}

@@ -8,17 +8,20 @@ kinds:
     choice    exactly one of `options` is named (the longest name wins: "part-solid" is not "solid")
     mentions  every one of `words` occurs
     exact     equal after lower-casing and dropping punctuation
+    option    a letter ("B", "(b)", "B. focal", "the answer is B") or the text of exactly one of `options`; the truth is
+              the letter
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from string import ascii_uppercase
 from typing import Any, Literal, get_args
 
 from medvlm.errors import MedVLMError
 
-Kind = Literal["yes_no", "count", "number", "choice", "mentions", "exact"]
+Kind = Literal["yes_no", "count", "number", "choice", "mentions", "exact", "option"]
 
 _NEGATION = re.compile(r"\b(no|not|none|without|absent|negative|nothing)\b")
 _AFFIRMATION = re.compile(r"\b(yes|present|there (is|are)|positive)\b")
@@ -61,6 +64,8 @@ class Score:
                 return _read_choice(lowered, self.options)
             case "mentions":
                 return all(re.search(rf"\b{re.escape(word.lower())}\b", lowered) for word in self.words)
+            case "option":
+                return _read_option(text, self.options)
             case "exact":
                 return _plain(text)
 
@@ -128,6 +133,17 @@ def _read_choice(text: str, options: tuple[str, ...]) -> str | None:
         if count:
             named.append(option)
     return named[0] if len(named) == 1 else None
+
+
+def _read_option(text: str, options: tuple[str, ...]) -> str | None:
+    letters = ascii_uppercase[: len(options)]
+    for pattern in (r"^\W*([A-Za-z])(?:\W|$)", r"\b(?:[Aa]nswer|[Oo]ption|[Cc]hoice)\W+(?:is\W+)?([A-Za-z])\b"):
+        found = re.search(pattern, text)
+        # A sentence may begin with the article "A": a letter counts where it stands alone or before a mark.
+        if found and found[1].upper() in letters and not re.match(r"^\W*[Aa] \w", text):
+            return found[1].upper()
+    named = _read_choice(text.lower(), options)
+    return None if named is None else letters[options.index(named)]
 
 
 def _plain(text: str) -> str:

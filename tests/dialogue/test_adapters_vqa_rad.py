@@ -11,14 +11,19 @@ import pytest
 from PIL import Image
 
 from medvlm.cli import main
+from medvlm.dialogue.adapters.prepare import prepare
 from medvlm.dialogue.adapters.sources import connected_groups
-from medvlm.dialogue.adapters.vqa_rad import prepare_vqa_rad, read_items
+from medvlm.dialogue.adapters.vqa_rad import VQA_RAD, read_vqa_rad
 from medvlm.dialogue.conversation import Conversation, read_conversations
 from medvlm.errors import MedVLMError
 from medvlm.imaging.cohort import SPLITS
 from medvlm.training.scoring import questions
 
 REAL = Path(os.environ.get("MEDVLM_TEST_DATA", Path(__file__).parents[3] / "shared" / "data")) / "vqa_rad"
+
+
+def prepare_vqa_rad(root: Path, out: Path, split: str = "patient") -> str:
+    return prepare(VQA_RAD, root, out, split, subset=True)
 
 
 def row(image: str, case: str, phrase: str, question: str, answer: object, kind: str = "CLOSED") -> dict[str, Any]:
@@ -85,15 +90,15 @@ def test_the_official_split_says_first_that_it_leaks(root: Path, tmp_path: Path)
 
 
 def test_answers_and_types_are_normalised(root: Path) -> None:
-    items = {item.question: item for item in read_items(root)}
+    items = {item.question: item for item in read_vqa_rad(root)}
     assert items["Is it large?"].answer == "yes"
-    assert items["Is it CT?"].closed
-    assert not items["What plane?"].closed
+    assert items["Is it CT?"].symbols["closed"]
+    assert not items["What plane?"].symbols["closed"]
     assert items["What plane?"].answer == "axial"
 
 
 def test_text_of_the_data_set_cannot_become_a_trigger(root: Path) -> None:
-    text = next(item.question for item in read_items(root) if item.question.startswith("How many"))
+    text = next(item.question for item in read_vqa_rad(root) if item.question.startswith("How many"))
     assert "<CHEST_CT(nodules)>" not in text
 
 
@@ -143,11 +148,11 @@ def test_broken_input_is_one_sentence_and_writes_nothing(
 def test_the_command_prepares_and_lists_adapters(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["data", "prepare", "vqa_rad", "--root", str(root), "--out", str(tmp_path / "out")])
+    main(["data", "prepare", "vqa_rad", "--root", str(root), "--out", str(tmp_path / "out"), "--subset", "true"])
     assert "VQA-RAD" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main(["data", "prepare", "mimic", "--root", str(root), "--out", str(tmp_path / "out")])
-    assert "there are: vqa_rad, wbc" in capsys.readouterr().err
+        main(["data", "prepare", "other", "--root", str(root), "--out", str(tmp_path / "out")])
+    assert "there are: chest_xray14, chexpert, csv, folder," in capsys.readouterr().err
 
 
 def test_items_that_share_anything_are_one_group() -> None:
@@ -157,12 +162,13 @@ def test_items_that_share_anything_are_one_group() -> None:
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real VQA-RAD is not here (set MEDVLM_TEST_DATA)")
 def test_the_real_data_set_has_its_published_size(tmp_path: Path) -> None:
-    items = read_items(REAL)
-    assert sum(item.split == "test" for item in items) == 451
-    assert sum(item.split == "test" and item.closed for item in items) == 272
-    prepare_vqa_rad(REAL, tmp_path / "out")
+    items = list(read_vqa_rad(REAL))
+    assert sum(item.split == "test" and item.symbols["closed"] for item in items) == 272
+    prepare(VQA_RAD, REAL, tmp_path / "out")
     card = json.loads((tmp_path / "out" / "data.json").read_text())
+    assert card["published"]["test questions"] == {"published": 451, "found": 451}
     assert card["conversations"]["test"] == 451
-    assert card["dropped"]["train_questions"] + card["conversations"]["train"] + card["conversations"][
-        "validation"
-    ] == sum(item.split == "train" for item in items)
+    # Every training question is dropped, trained on or used for validation.
+    kept = card["conversations"]["train"] + card["conversations"]["validation"]
+    assert card["dropped"]["train_questions"] + kept == 1797
+    assert (card["dropped"]["train_questions"], kept) == (1071, 726)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from medvlm.errors import MedVLMError
@@ -19,6 +21,24 @@ def first_existing(root: Path, names: Sequence[str], what: str) -> Path:
         if (root / name).exists():
             return root / name
     raise MedVLMError(f"{root}: no {what} here; expected {' or '.join(repr(name) for name in names)}.")
+
+
+def csv_rows(path: Path, columns: Sequence[str], delimiter: str = ",") -> Iterator[dict[str, str]]:
+    """The rows of a CSV file (`.csv` or `.csv.gz`), one after the other.
+
+    Raises:
+        MedVLMError: the file cannot be read or lacks a column.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter)
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise MedVLMError(f"{path}: no column '{missing[0]}' (expected: {', '.join(columns)}).")
+            yield from reader
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MedVLMError(f"{path}: not a readable CSV file ({error}).") from None
 
 
 def file_digest(path: Path) -> str:
