@@ -15,6 +15,7 @@ from medvlm.experts.bundle import Bundle
 from medvlm.experts.grid import WorkingGrid, plan_grid, resample
 from medvlm.experts.image import image_tensor, labels_to_image
 from medvlm.experts.output import split_output
+from medvlm.experts.sliding_window import SlidingWindow, WindowSettings
 from medvlm.imaging.study import Volume
 
 if TYPE_CHECKING:
@@ -88,11 +89,10 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: torch.device, network: nn.Module | None = None) -> None:
         self.bundle = bundle
         self.device = device
-        self.precision = choose_precision(device)
-        layout = torch.channels_last_3d if bundle.input.dims == 3 else torch.channels_last
+        precision = choose_precision(device)
         network = bundle.load_network() if network is None else network.eval()
-        self.network = network.to(device=device, dtype=self.precision)
-        self.network.to(memory_format=layout)  # type: ignore[call-overload]
+        network = network.to(device=device, dtype=precision)
+        self.window = SlidingWindow(network, device, precision, WindowSettings.from_config(bundle.inference))
         numbers = {name: number for number, name in bundle.labels.items()}
         objects = {rule.label: rule.level for rule in bundle.spec.rules if rule.kind == "components"}
         self.objects = {numbers[name]: level for name, level in sorted(objects.items()) if name in numbers}
@@ -118,15 +118,13 @@ class Predictor:
     @torch.inference_mode()
     def logits(self, image: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
         """`[C, ...]` in 0..1 → structure logits `[L, ...]` on the CPU and class probabilities."""
-        layout = torch.channels_last_3d if image.ndim == 4 else torch.channels_last
-        batch = image[None].to(device=self.device, dtype=self.precision).to(memory_format=layout)
-        structures, classes = split_output(self.network(batch), len(self.bundle.labels))
+        structures, classes = split_output(self.window(image)[None], len(self.bundle.labels))
         named: dict[str, float] = {}
         if classes is not None:
             temperature = float(self.bundle.calibration.get("class_temperature", 1.0))
-            shares = (classes[0].float() / temperature).softmax(dim=0).cpu().tolist()
+            shares = (classes[0].float() / temperature).softmax(dim=0).tolist()
             named = dict(zip(self.bundle.classes, shares, strict=True))
-        return structures[0].cpu().contiguous(), named
+        return structures[0], named
 
 
 def draw_mask(
