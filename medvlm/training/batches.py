@@ -35,6 +35,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
         lead_budget: int = 1024,
         rows: int | None = None,
         packed: bool = False,
+        ahead: bool = False,
     ) -> None:
         """
         Args:
@@ -48,12 +49,13 @@ class TokenBudgetBatches(Sampler[list[int]]):
             lead_budget: most tokens of a batch of those.
             rows: most rows of a batch.
             packed: batches are packed, not padded: their size is the sum of their lengths.
+            ahead: batches are drawn before they are used; `taken` counts those that were used.
         """
         self.lengths = np.asarray(lengths)
         self.budget, self.seed, self.shuffle = budget, seed, shuffle
         self.rank, self.ranks, self.group = rank, ranks, group
         self.lead, self.lead_budget = lead, lead_budget
-        self.rows, self.packed = rows or len(self.lengths), packed
+        self.rows, self.packed, self.ahead = rows or len(self.lengths), packed, ahead
         self.epoch = 0
         self.cursor = 0
         self._made: tuple[int, list[list[int]]] | None = None
@@ -112,11 +114,22 @@ class TokenBudgetBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         mine = self.batches(self.epoch)[self.rank :: self.ranks]
+        if self.ahead:
+            if self.cursor >= len(mine):
+                self.epoch, self.cursor = self.epoch + 1, 0
+                mine = self.batches(self.epoch)[self.rank :: self.ranks]
+            yield from mine[self.cursor :]
+            return
         while self.cursor < len(mine):
             self.cursor += 1
             yield mine[self.cursor - 1]
         self.epoch += 1
         self.cursor = 0
+
+    def taken(self) -> None:
+        """Count one batch as used, where batches are drawn ahead."""
+        if self.ahead:
+            self.cursor += 1
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "cursor": self.cursor}

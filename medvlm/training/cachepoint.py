@@ -134,12 +134,12 @@ class AfterTower:
         try:
             with torch.enable_grad():
                 pooled = _image_features(self.model, vision, grad=True).pooler_output
-            total = sum(value.float().sum() for value in ([pooled] if isinstance(pooled, torch.Tensor) else pooled))
+            whole = pooled if isinstance(pooled, torch.Tensor) else torch.cat(list(pooled))
         finally:
             handle.remove()
         self._count = len(said)
         tracked = [index for index, value in enumerate(said) if getattr(value, "requires_grad", False)]
-        gradients = torch.autograd.grad(total, [said[index] for index in tracked], allow_unused=True)
+        gradients = torch.autograd.grad(whole.float().sum(), [said[index] for index in tracked], allow_unused=True)
         used = [index for index, gradient in zip(tracked, gradients) if gradient is not None]
         self.names = tuple(f"tower{index}" for index in used)
         return {f"tower{index}": said[index].detach().cpu() for index in used}
@@ -157,13 +157,13 @@ class AfterTower:
         there = inputs["pixel_values"].to(self.model.dtype)
         pixels = there[..., None, None, None].expand(*there.shape, *(self._shape or ()))
         previous = self.tower.__dict__.get("forward")
-        self.tower.forward = lambda *_, **__: output  # type: ignore[method-assign]
+        self.tower.forward = lambda *_, **__: output
         try:
             yield inputs | {"pixel_values": pixels}
         finally:
             del self.tower.forward
             if previous is not None:
-                self.tower.forward = previous  # type: ignore[method-assign]
+                self.tower.forward = previous
 
 
 def _leaf(value: Any) -> Any:

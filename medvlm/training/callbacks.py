@@ -38,6 +38,15 @@ class Announce(Callback):
             print(f"{shown}{rows.supervised_tokens:>10,} learnt")
             for reason, ids in rows.dropped.items():
                 print(f"{'':<11}{len(ids):>7,} left out: {reason} (for example {ids[0]})")
+        if data.stream:
+            rows, share = data.stream, data.stream.supervised_share()
+            tokens = int(rows.lengths.sum())
+            shown = f"{'train':<11}{len(rows):>7,} conversations{tokens:>11,} tokens"
+            print(f"{shown}{int(tokens * share):>10,} learnt (by a sample)")
+            for reason, count in rows.dropped.items():
+                print(f"{'':<11}{count:>7,} left out: {reason}")
+        for notice in pl_module.chosen.notices:
+            print(notice)
         for row in table(pl_module.loaded):
             print(f"{row.part:<11}{row.total:>13,} parameters{row.trainable:>13,} train ({row.how})")
 

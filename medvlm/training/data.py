@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from medvlm.storage import read_jsonl
 from medvlm.training.batches import TokenBudgetBatches
 from medvlm.training.collate import TokenisedSet, TrainingCollator, tokenise
 from medvlm.training.drill import drill
+from medvlm.training.packing import PackingCollator, position_rule
+from medvlm.training.paths import Chosen
 from medvlm.training.scoring import Answer, Question, questions
+from medvlm.training.streamed import StreamedRows, Within
 
 
 def as_files(given: Path | list[Path] | None) -> list[Path]:
@@ -57,6 +60,9 @@ class ConversationData(pl.LightningDataModule):
         limit: int | None = None,
         seed: int = 0,
         answer_batch: int = 32,
+        batch_size: int | None = None,
+        stream_above: int = 256,
+        workers: int = 0,
     ) -> None:
         """
         Args:
@@ -71,6 +77,9 @@ class ConversationData(pl.LightningDataModule):
             limit: use only the first so many conversations of each file.
             seed: of the order.
             answer_batch: questions that `medvlm test` and `medvlm predict` answer together.
+            batch_size: most conversations of a batch, under the bound of `batch_tokens`.
+            stream_above: training files of more megabytes than this stay on disk and are tokenised batch by batch.
+            workers: processes that prepare batches ahead; 2 or more are wise for streamed data.
         """
         super().__init__()
         self.train, self.validation, self.test = as_files(train), as_files(validation), as_files(test)
@@ -78,7 +87,10 @@ class ConversationData(pl.LightningDataModule):
         self.drill, self.drill_tokens = drill, drill_tokens
         self.limit, self.seed, self.answer_batch = limit, seed, answer_batch
         self.asked: list[tuple[Path, Question]] = []
+        self.batch_size, self.stream_above, self.workers = batch_size, stream_above, workers
         self.sets: dict[str, TokenisedSet] = {}
+        self.stream: StreamedRows | None = None
+        self.chosen = Chosen()
         self._lead: tuple[Encoded, ...] = ()
         self._sampler: TokenBudgetBatches | None = None
         self._resume: dict[str, Any] | None = None
@@ -103,6 +115,9 @@ class ConversationData(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Tokenise what the stage needs, once."""
         needed = {"fit": ["train", "validation"], "validate": ["validation"]}.get(stage, [])
+        if "train" in needed and self._streams():
+            self.stream = self._open_stream()
+            needed = ["validation"]
         for split in needed:
             if split not in self.sets and (split == "train" or stage == "validate" or self.validation):
                 self.sets[split] = self._tokenise(split)
@@ -163,12 +178,57 @@ class ConversationData(pl.LightningDataModule):
             raise MedVLMError(f"no {split} conversation is left to learn from ({reasons}).")
         return TokenisedSet(tuple(rows), dropped)
 
+    def _streams(self) -> bool:
+        """Whether the training files are too large to be tokenised at once."""
+        return sum(path.stat().st_size for path in self.train if path.is_file()) > self.stream_above * 2**20
+
+    def _open_stream(self) -> StreamedRows:
+        from medvlm.dialogue.store import open_conversations
+
+        if self.drill:
+            raise MedVLMError(
+                "drills need the training data in memory: set --data.drill=0 or raise --data.stream_above."
+            )
+        return StreamedRows(open_conversations(self.train)[: self.limit], self._loaded(), self.longest, self.seed)
+
+    def sample(self) -> Sequence[Encoded]:
+        """Some encoded training conversations, for self-tests."""
+        return self.stream.sample if self.stream else self.sets["train"].rows[len(self._lead) :]
+
+    def take(self, chosen: Chosen) -> None:
+        """Let batches be made for the chosen paths; compute the image features that are missing.
+
+        Raises:
+            MedVLMError: streamed conversations show pictures whose features were never computed.
+        """
+        self.chosen = chosen
+        cache, trainer = chosen.features, self.trainer
+        if cache is None or trainer is None:
+            return
+        rows = [row for split in self.sets.values() for row in split.rows]
+        cache.fill([*rows, *self._first_of_each_picture()], trainer.global_rank, trainer.world_size)
+        trainer.strategy.barrier("features")
+        cache.refresh()
+        for split, known in self.sets.items():
+            self.sets[split] = TokenisedSet(tuple(cache.strip(row) for row in known.rows), known.dropped)
+        self._lead = self.sets["train"].rows[: len(self._lead)] if "train" in self.sets else ()
+        cache.forget_pixels()
+
+    def _first_of_each_picture(self) -> Iterator[Encoded]:
+        """One streamed conversation for every set of pictures."""
+        seen: set[tuple[str, ...]] = set()
+        for number in range(len(self.stream) if self.stream else 0):
+            conversation = self.stream.conversations[number]  # type: ignore[union-attr]
+            if conversation.images and conversation.images not in seen:
+                seen.add(conversation.images)
+                yield self.stream[number]  # type: ignore[index]
+
     def train_batches(self) -> TokenBudgetBatches:
         """The sampler of the training batches (one object for the whole run: it counts epochs and batches)."""
         if self._sampler is None:
             trainer = self.trainer
             self._sampler = TokenBudgetBatches(
-                self.sets["train"].lengths,
+                self.stream.lengths if self.stream else self.sets["train"].lengths,  # type: ignore[arg-type]
                 self.batch_tokens,
                 seed=self.seed,
                 rank=trainer.global_rank if trainer else 0,
@@ -176,13 +236,22 @@ class ConversationData(pl.LightningDataModule):
                 group=self.group,
                 lead=len(self._lead),
                 lead_budget=self.drill_tokens,
+                rows=self.batch_size,
+                packed=self.chosen.packed,
+                ahead=self.workers > 0,
             )
             if self._resume:
                 self._sampler.load_state_dict(self._resume)
         return self._sampler
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader("train", self.train_batches())
+        return self._loader(self.stream or Rows(self.sets["train"].rows), self.train_batches(), self.workers)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """A batch is about to be used: what was only drawn ahead does not count when a run resumes."""
+        if self._sampler is not None and self.trainer is not None and self.trainer.training:
+            self._sampler.taken()
+        return batch
 
     def val_dataloader(self) -> DataLoader | list:
         if "validation" not in self.sets:
@@ -190,13 +259,24 @@ class ConversationData(pl.LightningDataModule):
         lengths = self.sets["validation"].lengths
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = TokenBudgetBatches(lengths, self.batch_tokens, shuffle=False, rank=rank, ranks=ranks)
-        return self._loader("validation", batches)
+        return self._loader(Rows(self.sets["validation"].rows), batches)
 
-    def _loader(self, split: str, batches: TokenBudgetBatches) -> DataLoader:
-        loaded = self._loaded()
-        tokenizer = loaded.processor.tokenizer
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        return DataLoader(Rows(self.sets[split].rows), batch_sampler=batches, collate_fn=TrainingCollator(pad))
+    def _loader(self, rows: Dataset[Encoded], batches: TokenBudgetBatches, workers: int = 0) -> DataLoader:
+        collate: Any = TrainingCollator(self.pad_id)
+        if self.chosen.packed:
+            loaded = self._loaded()
+            base = loaded.model.get_base_model() if loaded.is_adapter else loaded.model
+            collate = PackingCollator(self.pad_id, position_rule(base))
+        if self.chosen.features:
+            collate = self.chosen.features.collator(collate)
+        if rows is self.stream:
+            collate = Within(collate, self.longest)
+        return DataLoader(rows, batch_sampler=batches, collate_fn=collate, num_workers=workers)
+
+    @property
+    def pad_id(self) -> int:
+        tokenizer = self._loaded().processor.tokenizer
+        return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     def _loaded(self) -> LoadedModel:
         """The model of the run, whose processor encodes the conversations."""

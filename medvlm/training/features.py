@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +79,7 @@ class FeatureCache:
 
         missing: dict[str, dict[str, Tensor]] = {}
         for row in rows:
-            if "pixel_values" not in row.vision:
+            if ROW in row.vision or "pixel_values" not in row.vision:
                 continue
             key = self._key(row)
             if not self._checked:
@@ -115,7 +115,7 @@ class FeatureCache:
         Raises:
             KeyError: its features were not computed.
         """
-        if "pixel_values" not in row.vision:
+        if ROW in row.vision or "pixel_values" not in row.vision:
             return row
         key = self._key(row)
         if key not in self._where:
@@ -135,6 +135,10 @@ class FeatureCache:
         for name in self.point.names:
             batch[f"feature.{name}"] = torch.cat([self._where[key].get_tensor(f"{key}.{name}") for key in keys])
         return batch
+
+    def collator(self, collate: Callable[[Sequence[Encoded]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        """The collator that puts features in the place of pixels."""
+        return lambda rows: self.load(collate([self.strip(row) for row in rows]))
 
     @contextmanager
     def replayed(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from medvlm.training.answering import answer, gather, write_test
 from medvlm.training.data import as_files
 from medvlm.training.loss import supervised_loss
 from medvlm.training.optimizer import MasterOptimizer
+from medvlm.training.paths import Chosen, Paths, choose
 from medvlm.training.schedule import parameter_groups, warmup_cosine
 from medvlm.training.scoring import Answer
 
@@ -44,6 +46,8 @@ class FineTune(pl.LightningModule):
         corpus: Path | list[Path] | None = None,
         dtype: str = "auto",
         attention: str | None = None,
+        paths: Paths = Paths(),  # noqa: B008 - frozen
+        layer_decay: float = 1.0,
         trust_remote_code: bool = False,
     ) -> None:
         """
@@ -65,6 +69,8 @@ class FineTune(pl.LightningModule):
                 What is computed with is `trainer.precision`; `bf16-true` is the fast one where the processor has it.
             attention: transformers' attention implementation while training (`eager`, `sdpa`, `flash_attention_2`);
                 short rows in bf16 on a CPU are faster with `eager`.
+            paths: quick ways through a step; each is tested on the first conversations and changes no gradient.
+            layer_decay: factor on the learning rate from each layer of tower and language part to the one below it.
             trust_remote_code: run Python that comes with the model.
         """
         super().__init__()
@@ -78,6 +84,9 @@ class FineTune(pl.LightningModule):
         self.weight_decay, self.betas = weight_decay, betas
         self.warmup, self.floor = warmup, floor
         self.max_new_tokens = max_new_tokens
+        if not 0.0 < layer_decay <= 1.0:
+            raise MedVLMError(f"--model.layer_decay is {layer_decay}: give a factor above 0 and up to 1.")
+        self.paths, self.chosen, self.layer_decay = paths, Chosen(), layer_decay
         self.loaded = prepare(
             load_model(
                 name,
@@ -96,10 +105,34 @@ class FineTune(pl.LightningModule):
         self._window: list[Tensor] = []
         self._answers: list[Answer] = []
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        loss, tokens = supervised_loss(self.model, batch)
+    def setup(self, stage: str) -> None:
+        """Choose the quick paths that this model and these conversations allow."""
+        if stage != "fit" or type(self).training_step is not FineTune.training_step:
+            return  # another objective makes its batches and its step itself
+        strategy, data = self.trainer.strategy, self.trainer.datamodule  # type: ignore[attr-defined]
+        # Features and tests are of the model as it will train: in its precision, and on its device unless sharded.
+        strategy.precision_plugin.convert_module(self)
+        if not hasattr(strategy, "device_mesh"):
+            self.model.to(strategy.root_device)
+        self.chosen = choose(self.paths, self.loaded, data.sample(), data.pad_id, Path(self.trainer.default_root_dir))
+        data.take(self.chosen)
+        if self.paths.checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.enable_input_require_grads()
+        if self.paths.compile:
+            for layer in self.model.get_decoder().layers:
+                layer.compile(dynamic=True)
+
+    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Summed loss and number of learnt tokens of a batch, on the chosen paths."""
+        cache = self.chosen.features
+        with cache.replayed(batch) if cache else nullcontext(batch) as inputs:
+            return supervised_loss(self.model, inputs, self.chosen.fused)
+
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        loss, tokens = self.loss(batch)
         self._window.append(tokens)
-        self.log("train/loss", loss.detach() / tokens, prog_bar=True, batch_size=1)
+        self.log("train/loss", loss.detach() / tokens.clamp(min=1), prog_bar=True, batch_size=1)
         self.log("train/tokens", tokens.float(), batch_size=1)
         if self.trainer.world_size > 1:
             # A process whose batch has no picture must still take part in averaging the tower's gradients.
@@ -116,7 +149,7 @@ class FineTune(pl.LightningModule):
         tokens = torch.stack(self._window).sum().to(self.device)
         self._window.clear()
         total = self.trainer.strategy.reduce(tokens, reduce_op="sum")
-        scale = self.trainer.world_size / float(total)
+        scale = self.trainer.world_size / max(1.0, float(total))
         trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         for parameter in trained:
             parameter.grad.mul_(scale)
@@ -127,8 +160,8 @@ class FineTune(pl.LightningModule):
                 if not moved:
                     parameter.grad = None
 
-    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
-        loss, tokens = supervised_loss(self.model, batch)
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        loss, tokens = self.loss(batch)
         self.log("val/loss", loss / tokens, batch_size=int(tokens), prog_bar=True, sync_dist=True)
 
     def test_step(self, batch: list[int], batch_index: int) -> None:
@@ -150,7 +183,7 @@ class FineTune(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         base = self.model.get_base_model() if self.loaded.is_adapter else self.model
         muon = self.optimizer == "muon"
-        groups = parameter_groups(base, part_of(base), self.rates, self.weight_decay, muon)
+        groups = parameter_groups(base, part_of(base), self.rates, self.weight_decay, muon, self.layer_decay)
         if not groups:
             raise MedVLMError("nothing trains: set at least one of --model.tuning.* to lora or full.")
         half = self.model.dtype in (torch.bfloat16, torch.float16)

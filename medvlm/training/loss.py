@@ -165,7 +165,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
         return (total - at_target).sum()
 
     @staticmethod
-    def backward(context: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(context: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         gradients = context.gradients
         del context.gradients  # a second backward pass through the same graph would scale them twice
         return (*(None if one is None else one.mul_(scale.to(one.dtype)) for one in gradients), None, None)

@@ -37,9 +37,9 @@ def pack_attention(model: Any) -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
-    def mask(*arguments: Any, attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:
+    def mask(attention_mask: Tensor | None = None, **options: Any) -> Tensor | None:
         # Without a padding mask a row is packed, or whole: neither needs one.
-        return None if attention_mask is None else sdpa_mask(*arguments, attention_mask=attention_mask, **options)
+        return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **options)
 
     AttentionInterface.register(NAME, packed_attention)
     AttentionMaskInterface.register(NAME, mask)
@@ -83,8 +83,8 @@ def packed_attention(
     if window is not None and max(lengths) > window:
         raise ValueError(f"a conversation of {max(lengths)} tokens is longer than the attention window of {window}")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    parts = [_apart(one, lengths) for one in (query, key, value)]  # [S, heads, L, D]
-    attended = _causal(*parts, scaling, dropout)
+    query, key, value = (_apart(one, lengths) for one in (query, key, value))  # [S, heads, L, D]
+    attended = _causal(query, key, value, scaling, dropout)
     rows = [row[:, :length] for row, length in zip(attended.unbind(), lengths)]
     return torch.cat(rows, dim=1).transpose(0, 1)[None], None
 

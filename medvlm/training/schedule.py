@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 def parameter_groups(
-    model: Any, parts: Mapping[str, Part], rates: Mapping[Part, float], weight_decay: float, muon: bool = False
+    model: Any,
+    parts: Mapping[str, Part],
+    rates: Mapping[Part, float],
+    weight_decay: float,
+    muon: bool = False,
+    layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
     """One group a part and kind: matrices decay, norms, biases and embeddings do not.
 
@@ -23,9 +28,11 @@ def parameter_groups(
         rates: part → peak learning rate.
         weight_decay: of the matrices.
         muon: mark the groups of inner matrices (neither embedding nor output head) for Muon.
+        layer_decay: factor on the rate from each layer to the one below it, the topmost one having the full rate.
     """
     head = model.get_output_embeddings()
-    groups: dict[tuple[Part, bool, bool], list] = {}
+    depths = _depths(model) if layer_decay < 1.0 else {}
+    groups: dict[tuple[Part, int, bool, bool], list] = {}
     seen: set[int] = set()
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
@@ -34,13 +41,29 @@ def parameter_groups(
             seen.add(id(parameter))
             decays = parameter.ndim >= 2 and not isinstance(module, torch.nn.Embedding)
             inner = muon and decays and parameter.ndim == 2 and module is not head
-            groups.setdefault((parts[name], decays, inner), []).append(parameter)
+            groups.setdefault((parts[name], depths.get(name, 0), decays, inner), []).append(parameter)
     return [
-        {"params": members, "lr": rates[part], "weight_decay": weight_decay if decays else 0.0}
+        {"params": members, "lr": rates[part] * layer_decay**depth, "weight_decay": weight_decay if decays else 0.0}
         | {"name": part}
         | ({"muon": True} if inner else {})
-        for (part, decays, inner), members in sorted(groups.items())
+        for (part, depth, decays, inner), members in sorted(groups.items())
     ]
+
+
+def _depths(model: Any) -> dict[str, int]:
+    """Module name → layers above it in its stack; embeddings lie below the lowest layer."""
+    names = {id(module): name for name, module in model.named_modules()}
+    depths: dict[str, int] = {}
+    for part in (model.get_encoder(modality="image"), model.get_decoder()):
+        stacks = [module for module in part.modules() if isinstance(module, torch.nn.ModuleList)]
+        layers = max(stacks, key=len, default=torch.nn.ModuleList())
+        for index, layer in enumerate(layers):
+            for module in layer.modules():
+                depths[names[id(module)]] = len(layers) - 1 - index
+        for module in part.modules():
+            if any(word in names[id(module)].rpartition(".")[2] for word in ("embed", "patch_conv")):
+                depths.setdefault(names[id(module)], len(layers))
+    return depths
 
 
 def warmup_cosine(total: int, warmup: int, floor: float) -> Callable[[int], float]:

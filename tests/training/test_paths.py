@@ -1,4 +1,4 @@
-"""The quick paths change nothing: packed rows, cached features and the fused loss give the gradients of the plain step."""
+"""The quick paths change nothing: packed rows, cached features and the fused loss give the plain step's gradients."""
 
 from __future__ import annotations
 
@@ -42,11 +42,9 @@ def loaded(request):
 
 @pytest.fixture
 def rows(loaded, pictures, conversation):
-    talks = [
-        conversation,
-        replace(conversation, turns=conversation.turns[1:3]),
-        replace(conversation, turns=conversation.turns[:3]),
-    ]
+    lengths = (len(conversation.turns), 3)
+    talks = [replace(conversation, turns=conversation.turns[:length]) for length in lengths]
+    talks.append(replace(conversation, turns=conversation.turns[1:3]))
     encoder = ChatEncoder(loaded.processor, pictures)
     return tokenise(talks, encoder, longest=4096).rows
 
