@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +24,7 @@ def quickstart(
     seed: int = 0,
     workers: int = 2,
     recipe: str = "quickstart.yaml",
+    model: Literal["tiny", "small"] = "tiny",
 ) -> None:
     """Run the whole path on synthetic patients: phantom clinic, expert, fine-tuning, closed loop, report.
 
@@ -39,7 +40,8 @@ def quickstart(
         epochs: passes over the training conversations (default: what the config says).
         seed: of the patients, the conversations and the training.
         workers: processes that make phantoms and pictures.
-        recipe: training config, by name or path.
+        recipe: training config of `tiny`, by name or path.
+        model: `tiny` (from scratch, minutes) or `small` (a pretrained language model of 135 M parameters, an hour).
     """
     from rich.console import Console
 
@@ -48,7 +50,12 @@ def quickstart(
     cohort = make_clinic(console, out, patients, seed, workers)
     annotate_clinic(console, out)
     build_data(console, out, cohort, seed, workers)
-    train_model(console, out, recipe, epochs, seed)
+    if model == "small":
+        from medvlm.commands.quickstart_small import train_small
+
+        train_small(console, out, seed)
+    else:
+        train_model(console, "stage 4", out / "fit", recipe, out / "conversations" / "train.jsonl", epochs, seed)
     measure_closed_loop(console, out, cohort, seed)
     shown = report_one(console, out, cohort)
     console.print(f"\nthe whole path took {clock(time.monotonic() - started)}; all patients are synthetic", style="dim")
@@ -103,24 +110,47 @@ def build_data(console: Console, out: Path, cohort: Cohort, seed: int, workers: 
         said.append(f"{card['shared_patients']} shared patients")
 
 
-def train_model(console: Console, out: Path, config: str, epochs: int | None, seed: int) -> None:
-    """Fourth-stage fine-tuning of the tiny built-in model, through the same command line that users call."""
+def train_model(
+    console: Console,
+    name: str,
+    fit: Path,
+    config: str,
+    data: Path,
+    epochs: int | None,
+    seed: int,
+    start: Path | None = None,
+) -> None:
+    """One training through the same command line that users call; a finished one is kept, a stopped one goes on.
+
+    Args:
+        console: where progress is printed.
+        name: of the step.
+        fit: folder of the run.
+        config: its settings, by name or path.
+        data: training conversations; `validation.jsonl` is beside them.
+        epochs: passes over them (default: what the config says).
+        seed: of the training.
+        start: folder of the model to start from (default: what the config says).
+    """
     from medvlm.content import find_content
     from medvlm.training.cli import main
 
-    if (out / "fit" / "model" / "config.json").is_file():
-        console.print(f"[bold]{'stage 4':<15}[/bold]  the model in {out / 'fit' / 'model'} is used again")
+    if any((fit / "model" / file).is_file() for file in ("config.json", "adapter_config.json")):
+        console.print(f"[bold]{name:<15}[/bold]  the model in {fit / 'model'} is used again")
         return
     path = find_content("configs", config)
-    argv = ["fit", "--config", str(path), "--seed_everything", str(seed), f"--trainer.default_root_dir={out / 'fit'}"]
-    argv += [f"--data.train=[{out / 'conversations' / 'train.jsonl'}]"]
-    argv += [f"--data.validation=[{out / 'conversations' / 'validation.jsonl'}]"]
+    argv = ["fit", "--config", str(path), "--seed_everything", str(seed), f"--trainer.default_root_dir={fit}"]
+    argv += [f"--data.train=[{data}]", f"--data.validation=[{data.parent / 'validation.jsonl'}]"]
     if epochs is not None:
         argv.append(f"--trainer.max_epochs={epochs}")
-    console.print(f"[bold]{'stage 4':<15}[/bold]  medvlm fit --config {config}")
+    if start is not None:
+        argv.append(f"--model.name={start}")
+    if (fit / "checkpoints" / "last.ckpt").is_file():
+        argv.append(f"--ckpt_path={fit / 'checkpoints' / 'last.ckpt'}")
+    console.print(f"[bold]{name:<15}[/bold]  medvlm fit --config {config}")
     with step(console, "trained") as said:
         main(argv)
-        said.append(f"model in {out / 'fit' / 'model'}")
+        said.append(f"model in {fit / 'model'}")
 
 
 def measure_closed_loop(console: Console, out: Path, cohort: Cohort, seed: int) -> ClosedLoop:
