@@ -13,7 +13,7 @@ from typing import Any
 from medvlm.errors import MedVLMError
 from medvlm.reader_study import audit
 from medvlm.reader_study.answers import AnsweredItem, AnswerFile, read_answers
-from medvlm.reader_study.forms import Form, Option, Question
+from medvlm.reader_study.forms import Form, form_from_json
 from medvlm.reader_study.packet import hashes
 from medvlm.reader_study.seal import canonical
 from medvlm.reader_study.tidy import write_table
@@ -69,14 +69,6 @@ def read_study(packets: Path) -> StudyFile:
     exported = [entry for entry in entries if entry.action == "export"]
     if not exported or exported[0].detail["study_json_sha256"] != hashlib.sha256(canonical(data)).hexdigest():
         raise MedVLMError(f"{path}: not as it was exported; it or the audit log was changed.")
-    form = data["form"]
-    questions = tuple(
-        Question(
-            row["id"], row["kind"], row["text"], tuple(Option(*pair) for pair in row.get("options", ())),
-            row.get("minimum"), row.get("maximum"), row["required"],
-        )
-        for row in form["questions"]
-    )  # fmt: skip
     rows = tuple(
         PacketRow(
             row["packet"], row["reader"], row["session"], row["earliest"] or "", tuple(row["items"]),
@@ -85,7 +77,7 @@ def read_study(packets: Path) -> StudyFile:
         for row in data["packets"]
     )  # fmt: skip
     return StudyFile(
-        data["study"], data["title"], data["commitment"], Form(form["id"], form["title"], questions, form["version"]),
+        data["study"], data["title"], data["commitment"], form_from_json(data["form"]),
         data["groups"], rows,
     )  # fmt: skip
 

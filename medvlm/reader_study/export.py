@@ -180,6 +180,8 @@ def _payload(
         "study": spec.name, "title": spec.title, "seed": spec.seed, "items": items, "cases": cases,
         "sources": sources, "endpoint": endpoint, "groups": groups, "design": asdict(spec.design),
         "washout_days": spec.sessions.washout_days, "form": spec.form.id,
+        "derived": dict(spec.form.derived), "low_is_better": [q.id for q in spec.form.questions if q.better == "low"],
+        "references": {case.id: bool(case.reference) for case in spec.cases},
     }  # fmt: skip
 
 

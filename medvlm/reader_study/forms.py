@@ -151,6 +151,25 @@ class Form:
         return {"id": self.id, "title": self.title, "version": self.version, "questions": rows}
 
 
+def form_from_json(data: Mapping[str, Any], derived: Mapping[str, Any] | None = None) -> Form:
+    """The inverse of `Form.to_json`."""
+    questions = tuple(
+        Question(
+            id=row["id"],
+            kind=row["kind"],
+            text=row["text"],
+            options=tuple(Option(*pair) for pair in row.get("options", ())),
+            minimum=row.get("minimum"),
+            maximum=row.get("maximum"),
+            required=row["required"],
+            section=row.get("section", ""),
+            better=row.get("better", "high"),
+        )
+        for row in data["questions"]
+    )
+    return Form(data["id"], data["title"], questions, data["version"], derived=derived or {})
+
+
 def list_presets() -> list[str]:
     """Names of the forms that come with the package."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -206,7 +225,7 @@ def _question(row: Any, scales: Mapping[str, Any], path: Path) -> Question:
         raise MedVLMError(f"{path}, question {name}: kind '{kind}' is none of {', '.join(KINDS)}.")
     given = row.get("options") or scales.get(row.get("scale", ""), {})
     fixed: dict[str, dict[str, str]] = {"guess": GUESSES, "pairwise": PREFERENCES}
-    options: dict[Any, Any] = fixed.get(kind, given)
+    options: dict[Any, Any] = fixed.get(str(kind), given)
     if kind == "likert" and len(options) < 2:
         raise MedVLMError(f"{path}, question {name}: a likert question needs 'options' or a known 'scale'.")
     return Question(

@@ -107,7 +107,7 @@ def _means(scores: np.ndarray) -> np.ndarray:
 
 
 def success(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """`[..., C]` scores → `[..., N0, N1]`: 1 where a diseased case scores higher, 1/2 for a tie, NaN for a missing one."""
+    """`[..., C]` scores → `[..., N0, N1]`: 1 where the diseased case scores higher, 1/2 for a tie, NaN if missing."""
     normal, diseased = scores[..., truth == 0][..., :, None], scores[..., truth == 1][..., None, :]
     return 0.5 * (np.sign(diseased - normal) + 1.0)
 

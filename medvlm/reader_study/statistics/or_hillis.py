@@ -259,7 +259,7 @@ def _per_reader(merits: Merits, level: float) -> tuple[Contrast, ...]:
 
 
 def standalone_against_readers(merits: Merits, standalone: str, level: float = 0.95) -> Contrast:
-    """A machine that reads alone against the mean of readers: readers' mean minus the machine, readers and cases random.
+    """A machine that reads alone against the mean of readers, readers and cases random: readers minus machine.
 
     The machine is a modality whose row holds its one figure of merit for every reader. The differences of each reader
     from it are one sample of readers: MS(R) of the differences and the mean covariance Cov2 of different readers'

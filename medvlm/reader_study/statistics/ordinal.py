@@ -91,8 +91,8 @@ def _start(y: np.ndarray, levels: int) -> np.ndarray:
 class _Laplace:
     """The log-likelihood with random intercepts integrated out by Laplace's method.
 
-    The random effects are scaled to unit variance. All factors but the last are one dense block; the last, which has the
-    most levels, is diagonal given the others, so that a Newton step costs no more than the dense block.
+    The random effects are scaled to unit variance. All factors but the last are one dense block; the last, which has
+    the most levels, is diagonal given the others, so that a Newton step costs no more than the dense block.
     """
 
     def __init__(self, data: _Data) -> None:

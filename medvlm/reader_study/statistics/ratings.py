@@ -80,7 +80,7 @@ def ratings_from_rows(
     table = list(rows)
     if not table:
         raise MedVLMError("no ratings at all.")
-    readers, cases, modalities = (sorted_names(row[column] for row in table) for column in range(3))
+    readers, cases, modalities = (sorted_names(str(row[column]) for row in table) for column in range(3))
     places = [{name: index for index, name in enumerate(names)} for names in (readers, cases, modalities)]
     scores = np.full((len(modalities), len(readers), len(cases)), np.nan)
     for reader, case, modality, score in table:
