@@ -34,4 +34,31 @@ def chest_ct(
     print(f"phantom clinic   {len(cohort.entries)} studies in {out} (train/validation/test {shares})")
 
 
-COMMANDS = {"chest-ct": chest_ct}
+def oct_(
+    out: Path = Path("phantom-oct"),
+    patients: int = 160,
+    seed: int = 0,
+    preset: Literal["small", "full"] = "small",
+    workers: int = 0,
+) -> None:
+    """Make a cohort of synthetic OCT B-scans of the macula with known truth; run it again to complete or enlarge it.
+
+    Example:
+        medvlm phantom oct --out eyes --patients 160 --seed 0
+
+    Args:
+        out: folder of the cohort; new, empty, or begun with the same seed and preset.
+        patients: number of patients, one B-scan each.
+        seed: the same seed gives the same bytes.
+        preset: small (320 x 256 pixels) or full (512 x 496).
+        workers: processes; 0 takes one a processor.
+    """
+    from medvlm.imaging.cohort import SPLITS
+    from medvlm.phantom.cohort import make_cohort
+
+    cohort = make_cohort(out, patients, seed, preset, workers or os.cpu_count() or 1, kind="oct")
+    shares = "/".join(str(len(cohort.split(split))) for split in SPLITS)
+    print(f"phantom clinic   {len(cohort.entries)} B-scans in {out} (train/validation/test {shares})")
+
+
+COMMANDS = {"chest-ct": chest_ct, "oct": oct_}

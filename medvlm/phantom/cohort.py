@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,43 @@ SETTINGS = "phantom.json"
 BLOCK: tuple[Split, ...] = ("train",) * 7 + ("validation",) + ("test",) * 2
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of phantom: what its cohorts are called and how one case is written.
+
+    Attributes:
+        name: of the kind (`chest-ct`).
+        prefix: of the case names (`CT`).
+        labels: number → structure in the masks.
+        check: raises for a preset that there is not.
+        write: (seed, index, preset, folder) writes one case.
+        files: study, mask, truth and report within a case's folder.
+    """
+
+    name: str
+    prefix: str
+    labels: Mapping[int, str]
+    check: Callable[[str], object]
+    write: Callable[[int, int, str, Path], None]
+    files: tuple[str, str, str, str] = ("dicom", "mask.nii.gz", "truth.jsonl", "report.txt")
+
+
+def find_kind(name: str) -> Kind:
+    """The kind of that name.
+
+    Raises:
+        MedVLMError: there is none.
+    """
+    if name == "chest-ct":
+        return Kind(name, "CT", LABELS, find_preset, write_chest)
+    if name == "oct":
+        from medvlm.phantom import oct_case
+
+        files = ("bscan.dcm", "mask.png", "truth.jsonl", "report.txt")
+        return Kind(name, "OCT", oct_case.LABELS, oct_case.find_frame, oct_case.write, files)
+    raise MedVLMError(f"no kind of phantom '{name}'; there are: chest-ct, oct.")
+
+
 def make_cohort(
     out: Path,
     patients: int = 160,
@@ -35,8 +73,9 @@ def make_cohort(
     preset: str = "small",
     workers: int = 1,
     show_progress: bool = True,
+    kind: str = "chest-ct",
 ) -> Cohort:
-    """Write a cohort of phantom patients, one chest CT each; an interrupted or smaller one is completed.
+    """Write a cohort of phantom patients, one study each; an interrupted or smaller one is completed.
 
     The bytes depend on `seed` and `preset` only, not on `workers` or on interruptions.
 
@@ -47,26 +86,29 @@ def make_cohort(
         preset: `small` or `full`.
         workers: processes; each renders one case at a time.
         show_progress: draw a progress bar on stderr.
+        kind: `chest-ct` or `oct`.
 
     Raises:
         MedVLMError: the folder holds something else, or an argument is out of range.
     """
-    find_preset(preset)
+    made = find_kind(kind)
+    made.check(preset)
     if patients < 1 or workers < 1 or seed < 0:
         raise MedVLMError("patients and workers are at least 1 and the seed is not negative.")
-    _claim_folder(out, {"kind": "chest-ct", "seed": seed, "preset": preset, "version": medvlm.__version__})
-    todo = [index for index in range(patients) if not (out / case_name(index)).is_dir()]
-    written = _run(out, seed, preset, todo, workers)
+    _claim_folder(out, {"kind": kind, "seed": seed, "preset": preset, "version": medvlm.__version__})
+    todo = [index for index in range(patients) if not (out / case_name(index, made.prefix)).is_dir()]
+    written = _run(out, seed, preset, todo, workers, kind)
     for _ in _with_bar(written, patients, patients - len(todo)) if show_progress else written:
         pass
-    cohort = Cohort(out, "phantom-chest-ct", dict(LABELS), tuple(_entry(seed, index) for index in range(patients)))
+    entries = tuple(_entry(made, seed, index) for index in range(patients))
+    cohort = Cohort(out, f"phantom-{kind}", dict(made.labels), entries)
     cohort.write()
     return cohort
 
 
-def case_name(index: int) -> str:
+def case_name(index: int, prefix: str = "CT") -> str:
     """Folder name and study id of a case."""
-    return f"CT-{index + 1:04d}"
+    return f"{prefix}-{index + 1:04d}"
 
 
 def split_of(seed: int, index: int) -> Split:
@@ -74,6 +116,11 @@ def split_of(seed: int, index: int) -> Split:
     block, place = divmod(index, len(BLOCK))
     order = np.random.default_rng([seed, block, 3]).permutation(len(BLOCK))
     return BLOCK[int(order[place])]
+
+
+def write_chest(seed: int, index: int, preset: str, folder: Path) -> None:
+    """Make and write one chest CT."""
+    write_case(generate_case(seed, index, preset), folder)
 
 
 def write_case(case: PhantomCase, folder: Path) -> None:
@@ -101,7 +148,7 @@ def _claim_folder(out: Path, settings: dict[str, Any]) -> None:
         changed = ", ".join(key for key in settings if found.get(key) != settings[key])
         if changed:
             raise MedVLMError(f"{out}: holds a phantom cohort of another {changed}; choose another folder with --out.")
-        for half in out.glob(".????????.CT-*"):
+        for half in out.glob(".????????.*-*"):
             shutil.rmtree(half, ignore_errors=True)
     elif out.is_dir() and any(out.iterdir()):
         raise MedVLMError(f"{out}: is not empty and not a phantom cohort; choose another folder with --out.")
@@ -109,15 +156,15 @@ def _claim_folder(out: Path, settings: dict[str, Any]) -> None:
         write_json(marker, settings)
 
 
-def _run(out: Path, seed: int, preset: str, todo: list[int], workers: int) -> Iterator[int]:
+def _run(out: Path, seed: int, preset: str, todo: list[int], workers: int, kind: str) -> Iterator[int]:
     """Write the cases, in this process or in several; yields the number of each when it is done."""
     if workers == 1 or len(todo) < 2:
         for index in todo:
-            yield _make_one(out, seed, preset, index)
+            yield _make_one(out, seed, preset, index, kind)
         return
     # Spawned, not forked: a fork of a process that already runs torch threads may hang.
     with ProcessPoolExecutor(min(workers, len(todo)), mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_make_one, out, seed, preset, index) for index in todo]
+        futures = [pool.submit(_make_one, out, seed, preset, index, kind) for index in todo]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -125,8 +172,9 @@ def _run(out: Path, seed: int, preset: str, todo: list[int], workers: int) -> It
             pool.shutdown(cancel_futures=True)
 
 
-def _make_one(out: Path, seed: int, preset: str, index: int) -> int:
-    write_case(generate_case(seed, index, preset), out / case_name(index))
+def _make_one(out: Path, seed: int, preset: str, index: int, kind: str) -> int:
+    made = find_kind(kind)
+    made.write(seed, index, preset, out / case_name(index, made.prefix))
     return index
 
 
@@ -142,14 +190,7 @@ def _with_bar(written: Iterator[int], total: int, done: int) -> Iterator[int]:
             yield index
 
 
-def _entry(seed: int, index: int) -> CohortEntry:
-    name = case_name(index)
-    return CohortEntry(
-        id=name,
-        patient=f"P-{index + 1:04d}",
-        split=split_of(seed, index),
-        study=f"{name}/dicom",
-        mask=f"{name}/mask.nii.gz",
-        truth=f"{name}/truth.jsonl",
-        report=f"{name}/report.txt",
-    )
+def _entry(kind: Kind, seed: int, index: int) -> CohortEntry:
+    name = case_name(index, kind.prefix)
+    study, mask, truth, report = (f"{name}/{file}" for file in kind.files)
+    return CohortEntry(name, f"P-{index + 1:04d}", split_of(seed, index), study, mask, truth, report)
