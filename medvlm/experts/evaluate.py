@@ -109,7 +109,7 @@ def score_rule(
     if rule.kind == "components":
         _score_objects(tally, rule, result, _present(ours), _present(true), mask, number)
     elif rule.kind == "region":
-        _score_region(tally, rule, _present(ours), _present(true))
+        _score_region(tally, rule, _present(ours), _present(true), bool(true))
     elif rule.kind == "ratio" and true:
         measure = code(rule.measure).meaning
         found, wanted = ours[0].measure(measure), true[0].measure(measure)
@@ -117,6 +117,11 @@ def score_rule(
             tally.add(f"{rule.id}_ratio_error", abs(found - wanted))
         if rule.threshold is not None:
             tally.add(f"{rule.id}_accuracy", ours[0].presence == true[0].presence)
+    elif rule.kind == "count" and true:
+        found, wanted = ours[0].measure("Count") or 0.0, true[0].measure("Count") or 0.0
+        tally.add(f"{rule.id}_count_error", abs(found - wanted))
+        tally.add(f"{rule.id}_count_bias", found - wanted)
+        tally.add(f"{rule.id}_true_count", wanted)
     elif rule.kind == "class" and true:
         tally.add(f"{rule.id}_accuracy", ours[0].grade == true[0].grade)
 
@@ -167,16 +172,25 @@ def match_objects(ours: Sequence[Finding], true: Sequence[Finding]) -> list[tupl
     return pairs
 
 
-def _score_region(tally: Tally, rule: Rule, ours: list[Finding], true: list[Finding]) -> None:
-    by_side = {finding.laterality: finding for finding in ours}
-    wanted = {finding.laterality: finding for finding in true}
+def _score_region(tally: Tally, rule: Rule, ours: list[Finding], true: list[Finding], stated: bool) -> None:
+    if not stated:
+        return  # the truth says neither yes nor no, as of a picture that cannot be judged
+    # Without sides in the rule, a side in the truth is that of the eye or limb, not of the place.
+    by_side = {finding.laterality if rule.sides else None: finding for finding in ours}
+    wanted = {finding.laterality if rule.sides else None: finding for finding in true}
     sides = [code("right"), code("left")] if rule.sides else [None]
     for side in sides:
         tally.add(f"{rule.id}_accuracy", (side in by_side) == (side in wanted))
+        tally.add(
+            f"{rule.id}_{'sensitivity' if side in wanted else 'specificity'}", (side in by_side) == (side in wanted)
+        )
         if side in by_side and side in wanted:
-            found, volume = by_side[side].measure("Volume"), wanted[side].measure("Volume")
-            if found is not None and volume is not None:
-                tally.add(f"{rule.id}_volume_error", abs(found - volume))
+            for measure in ("Volume", "Area"):
+                found, size = by_side[side].measure(measure), wanted[side].measure(measure)
+                if found is not None and size is not None:
+                    tally.add(f"{rule.id}_{measure.lower()}_error", abs(found - size))
+            if wanted[side].grade and by_side[side].grade:
+                tally.add(f"{rule.id}_grade", by_side[side].grade == wanted[side].grade)
 
 
 def _object_dice(found: Finding, result: ExpertResult, mask: np.ndarray, number: int) -> float:

@@ -78,7 +78,9 @@ class Rule:
         structures: structure → key of its code, or `""` for a code made from its name; for `volume` and `score`.
         sites: structure name → the place it stands for; an object lies where most of its surroundings are.
         sides: structures that span the body from side to side; a region is right or left of their middle.
-        measurements: keys of the numbers to give (`long_axis`, `short_axis`, `volume`, `mean`).
+        measurements: keys of the numbers to give (`long_axis`, `short_axis`, `volume`, `mean`; of regions `volume`, or
+            `area` in a single image).
+        widths: grade → extent along x in millimetres up to which it holds, of a region's widest part.
         minimum_mm: smallest long axis of an object.
         minimum_ml: smallest volume of an object or region.
         minimum_peak: smallest peak probability of an object.
@@ -107,6 +109,7 @@ class Rule:
     minimum_peak: float = 0.5
     level: float = 0.5
     grades: Mapping[str, float] = field(default_factory=dict)
+    widths: Mapping[str, float] = field(default_factory=dict)
     numerator: tuple[str, ...] = ()
     denominator: tuple[str, ...] = ()
     measure: str = ""

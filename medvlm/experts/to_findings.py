@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -140,18 +140,34 @@ def _region(rule: Rule, reading: Reading) -> Iterator[Finding]:
         score = reading.score(rule.label, voxels)
         whole = not any(part.touches_border for part in members)
         total = sum(part.volume or 0.0 for part in members)
-        measured = (Measurement(code("volume"), round(total, 2), "mL"),) if whole and volume.calibrated else ()
+        measured: tuple[Measurement, ...] = ()
+        if "area" in rule.measurements and volume.calibrated:
+            measured = (Measurement(code("area"), round(len(voxels) * _pixel_area(volume), 4), "mm2"),)
+        elif whole and volume.calibrated:
+            measured = (Measurement(code("volume"), round(total, 2), "mL"),)
         yield Finding(
             id=f"{rule.id}-{where.meaning.lower()}" if where else f"{rule.id}-1",
             study=reading.study,
             concept=code(rule.concept),
             presence="present",
             laterality=where,
+            grade=_width_grade(rule, members) if volume.calibrated else None,
             measurements=measured,
             evidence=tuple(part.evidence(reading.series) for part in members),
             provenance=reading.provenance,
             **calibrated_probability(rule, score, reading.bundle.calibration),
         )
+
+
+def _pixel_area(volume: Volume) -> float:
+    """Square millimetres of a pixel of a single image."""
+    return float(np.linalg.norm(np.cross(volume.affine[:3, 0], volume.affine[:3, 1])))
+
+
+def _width_grade(rule: Rule, members: Sequence[Component]) -> str | None:
+    """The first grade whose limit the widest part keeps."""
+    widest = max(part.box[3] - part.box[0] for part in members)
+    return next((grade for grade, limit in rule.widths.items() if widest <= limit), None)
 
 
 def _ratio(rule: Rule, reading: Reading) -> Iterator[Finding]:

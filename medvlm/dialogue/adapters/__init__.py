@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from medvlm.dialogue.adapters.bccd import prepare_bccd
 from medvlm.dialogue.adapters.labels import CHEST_XRAY14, CHEXPERT, OCT
 from medvlm.dialogue.adapters.mimic import MIMIC_DIFF_VQA, MIMIC_REPORTS
 from medvlm.dialogue.adapters.prepare import Pictures, prepare
@@ -35,7 +36,7 @@ SOURCES: Mapping[str, SourceSet] = {
 VOLUMES: Mapping[str, VolumeSet] = {source.name: source for source in (MSD, TOTAL_SEGMENTATOR)}
 # Data of one's own: the folder says what it holds.
 OWN: Mapping[str, Callable[[Path, str], SourceSet]] = {"csv": own_table, "folder": own_folder}
-ADAPTERS = (*SOURCES, *VOLUMES, *OWN, "wbc")
+ADAPTERS = (*SOURCES, *VOLUMES, *OWN, "wbc", "bccd")
 
 
 def prepare_named(
@@ -60,6 +61,8 @@ def prepare_named(
     if name in OWN:
         source = OWN[name](root, patient)
         return prepare(source, root, out, "patient" if split == "patient" else split, seed, True, pictures)
+    if name == "bccd":
+        return prepare_bccd(root, out, split)
     if name == "wbc":
         return prepare_wbc(root, out, split, seed)
     raise MedVLMError(f"no adapter '{name}'; there are: {', '.join(sorted(ADAPTERS))}.")
