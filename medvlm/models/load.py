@@ -1,4 +1,4 @@
-"""Load a vision-language model by name: `tiny`, a folder, an adapter folder or a hub id."""
+"""Load a vision-language model by name: `tiny`, `small`, a folder, an adapter folder or a hub id."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medvlm.errors import MedVLMError
+from medvlm.models.contract import check_contract, write_contract
 from medvlm.storage import atomic_path, read_json
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class LoadedModel:
         with atomic_path(Path(folder)) as temporary:
             self.model.save_pretrained(temporary)
             self.processor.save_pretrained(temporary)
+            write_contract(temporary, self.processor)
 
 
 def load_model(
@@ -52,7 +54,8 @@ def load_model(
     """Load a model and its processor through transformers' auto classes.
 
     Args:
-        name: `tiny` (fresh weights), a folder written by `save_pretrained`, a peft adapter folder, or a hub id.
+        name: `tiny` (fresh weights), `small` (pretrained language half, fresh tower), a folder written by
+            `save_pretrained`, a peft adapter folder, or a hub id.
         corpus: texts that the tokenizer of `tiny` is learnt from; unused otherwise.
         tiny_config: sizes of `tiny`: a known config or a YAML file.
         dtype: of the weights; `auto` is the one they were saved in.
@@ -61,7 +64,8 @@ def load_model(
         trust_remote_code: run Python that comes with the model. Off unless you trust its author.
 
     Raises:
-        MedVLMError: no such model, an unreachable hub, or a model that is not an image-text-to-text model.
+        MedVLMError: no such model, an unreachable hub, a model that is not an image-text-to-text model, or one that
+            was trained on other pictures, prompts or labels than this installation makes (`contract.py`).
     """
     name = str(name)
     if name == "tiny":
@@ -74,11 +78,19 @@ def load_model(
         processor = build_tiny_processor(config, texts)
         tiny: Any = build_tiny_model(config, processor)
         return LoadedModel(tiny.to(device), processor, name)
+    if name == "small":
+        from medvlm.models.small import build_small_model, build_small_processor, read_small_config
+
+        small = read_small_config()
+        parts = build_small_processor(small)
+        assembled: Any = build_small_model(small, parts)
+        return LoadedModel(assembled.to(device), parts, name)
     _check_name(name)
     adapter = Path(name) / "adapter_config.json"
     if adapter.is_file():
         return _load_adapter(Path(name), read_json(adapter), dtype, device, trainable, trust_remote_code)
     model, processor = _from_pretrained(name, dtype, trust_remote_code)
+    check_contract(Path(name), processor)
     return LoadedModel(model.to(device), processor, name)
 
 
@@ -92,7 +104,9 @@ def _check_name(name: str) -> None:
     if path.exists():
         raise MedVLMError(f"{name}: a model is a folder, not a file.")
     if not HUB_ID.fullmatch(name):
-        raise MedVLMError(f"unknown model '{name}': give 'tiny', an existing folder or a hub id such as ORG/NAME.")
+        raise MedVLMError(
+            f"unknown model '{name}': give 'tiny', 'small', an existing folder or a hub id such as ORG/NAME."
+        )
 
 
 def _from_pretrained(name: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, Any]:
@@ -135,6 +149,7 @@ def _load_adapter(
         from medvlm.models.processor import load_processor
 
         processor = load_processor(str(folder))
+    check_contract(folder, processor)
     return LoadedModel(model, processor, str(folder))
 
 
