@@ -10,8 +10,9 @@ from medvlm.findings.codes import concept_of
 from medvlm.findings.finding import Finding
 from medvlm.findings.verbalise import measurement_text, place_text
 from medvlm.imaging.study import Series, Study
-from medvlm.reporting.draft import Draft
-from medvlm.reporting.report import Doubt, ExpertUse, Section, Sentence
+from medvlm.reporting.draft import Draft, is_contradiction
+from medvlm.reporting.exam import Exam
+from medvlm.reporting.report import Doubt, ExpertUse, Guideline, Section, Sentence
 
 # So many objects of one kind are named one by one; the others are counted.
 NAMED_ONE_BY_ONE = 4
@@ -96,7 +97,10 @@ def _acquisition(series: Series) -> str:
 
 def compose_doubts(findings: Sequence[Finding], draft: Draft) -> tuple[Doubt, ...]:
     """What the model got wrong or left out, and what the experts are not sure of."""
-    doubts = [Doubt("removed", f"“{text}” - {reason}.") for text, reason in draft.removed]
+    doubts = [
+        Doubt("contradiction" if is_contradiction(reason) else "removed", f"“{text}” - {reason}.")
+        for text, reason in draft.removed
+    ]
     if draft.omitted:
         text = "The model left out what was measured; these sentences come from the measurements"
         doubts.append(Doubt("omitted", f"{text}: {', '.join(draft.omitted)}.", draft.omitted))
@@ -107,6 +111,28 @@ def compose_doubts(findings: Sequence[Finding], draft: Draft) -> tuple[Doubt, ..
             sure = "" if finding.probability is None else f" (probability {finding.probability:.2f})"
             doubts.append(Doubt("uncertain", f"The expert is not sure{sure}.", (finding.id,)))
     return tuple(doubts)
+
+
+def guideline_doubts(guidelines: Sequence[Guideline], violated: Sequence[str]) -> tuple[Doubt, ...]:
+    """What does not go together under a guideline: in the measurements, and in the words of the model."""
+    doubts = [Doubt("guideline", f"{one.title}: {text}.", one.findings) for one in guidelines for text in one.conflicts]
+    doubts += [Doubt("guideline", f"The model's text contradicts the guideline: {text}.") for text in violated]
+    return tuple(doubts)
+
+
+def coverage_doubts(exam: Exam, findings: Sequence[Finding]) -> tuple[Doubt, ...]:
+    """What a reader expects in such a report and no expert looked at."""
+    missing = exam.uncovered(findings)
+    if not missing:
+        return ()
+    return (Doubt("not assessed", f"No expert looked at: {', '.join(missing)}."),)
+
+
+def indication_section(indication: str) -> Section | None:
+    """The indication as it was given, cleaned; it asserts nothing."""
+    if not indication:
+        return None
+    return Section("indication", "Indication", (Sentence(indication, source="notice"),))
 
 
 def input_doubts(study: Study, used: Sequence[Series]) -> tuple[Doubt, ...]:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from medvlm.content import list_content
 from medvlm.dialogue.trigger import format_trigger, parse_triggers
-from medvlm.experts.card import ExpertResult
 from medvlm.findings.finding import Finding
-from medvlm.findings.verbalise import sentence
-from medvlm.imaging.study import Study
+from medvlm.findings.verbalise import sentence, verbalise
 from medvlm.imaging.view import overview
-from medvlm.reporting.report import Sentence
+from medvlm.reporting.report import Revision, Sentence
 from medvlm.reporting.support import check_sentence, split_sentences
 
 if TYPE_CHECKING:
-    from medvlm.experts.expert import Expert
+    from medvlm.reporting.read_study import Reading
 
 DEFAULT_QUESTION = "Write the report of this scan."
 
@@ -32,11 +31,30 @@ class Draft:
         sentences: what may be said.
         removed: sentence of the model → why nothing supports it.
         omitted: ids of Findings that are there and that the model did not mention; their sentences are added.
+        revisions: what the corrected mode changed.
     """
 
     sentences: tuple[Sentence, ...]
     removed: tuple[tuple[str, str], ...] = ()
     omitted: tuple[str, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+
+
+# What `check_sentence` says of a sentence that an expert's measurement denies; other reasons mean "nobody measured it".
+_DENIED = (
+    "an expert found",
+    "the expert did not find",
+    "nothing was found at",
+    "it counts",
+    "the grade differs",
+    "a number",
+)
+Rewrite = Callable[[str, str, Sequence[Finding]], str]
+
+
+def is_contradiction(reason: str) -> bool:
+    """The sentence was not only unsupported: a measurement says otherwise."""
+    return reason.startswith(_DENIED)
 
 
 def draft_from_findings(findings: Sequence[Finding]) -> Draft:
@@ -63,6 +81,46 @@ def check_draft(text: str, findings: Sequence[Finding]) -> Draft:
     return Draft(tuple(kept), tuple(removed), tuple(finding.id for finding in omitted))
 
 
+def correct_draft(draft: Draft, findings: Sequence[Finding], rewrite: Rewrite, tries: int = 2) -> Draft:
+    """Have the sentences that contradict a measurement written again; what stays wrong is said by the measurement.
+
+    Args:
+        draft: checked sentences.
+        findings: of the study.
+        rewrite: `(sentence, reason, findings) -> new text`, by the model.
+        tries: how often the model may try one sentence.
+    """
+    kept, removed, revisions = list(draft.sentences), [], []
+    omitted = list(draft.omitted)
+    for text, reason in draft.removed:
+        if not is_contradiction(reason):
+            removed.append((text, reason))
+            continue
+        made, last = None, reason
+        for _ in range(tries):
+            for written in split_sentences(rewrite(text, last, findings)):
+                support = check_sentence(written, findings)
+                if support.findings:
+                    made = Sentence(written, support.findings, "model")
+                    break
+                last = support.reason
+            if made is not None:
+                break
+        if made is None:
+            # The sentences of what was left out are in the draft already, from the measurements.
+            by_measurement = [one.text for one in kept if set(one.findings) & set(omitted)]
+            replaced = " ".join(by_measurement)
+            revisions.append(Revision(text, reason, replaced, "measurement" if replaced else "nothing"))
+            removed.append((text, reason))
+            continue
+        revisions.append(Revision(text, reason, made.text, "model"))
+        kept = [one for one in kept if one.source == "model" or not set(one.findings) <= set(made.findings)]
+        omitted = [name for name in omitted if name not in made.findings]
+        if made.text not in {one.text for one in kept}:
+            kept.append(made)
+    return Draft(tuple(kept), tuple(removed), tuple(omitted), tuple(revisions))
+
+
 class VLMWriter:
     """A vision-language model that is asked for a report and may call the experts.
 
@@ -86,21 +144,39 @@ class VLMWriter:
         self.name = "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else model
         self.weights = weights_hash(folder) if folder.is_dir() else ""
 
-    def write(self, study: Study, experts: Sequence[Expert], results: Sequence[ExpertResult], folder: Path) -> str:
-        """Ask for the report in the closed loop; what the experts found already is not computed again.
+    def write_many(self, readings: Sequence[Reading]) -> list[str]:
+        """Ask for the reports in the closed loop, all of them side by side; no expert runs again.
 
-        The model sees the overview of the series that the first expert read, in the size it was trained on; the
-        picture is put into `folder`.
+        The model sees the overview of the series that the first expert read, in the size it was trained on.
+
+        Args:
+            readings: each with at least one result.
         """
-        from medvlm.dialogue.loop import Desk, ask
+        from medvlm.dialogue.loop import Case, Desk, ask_many, open_conversation
 
-        desk = Desk(experts)
-        for result in results:
-            desk.remember(result.expert, {study.uid: result.findings})
-        picture = folder / "seen-by-model.png"
-        overview(study.find_series(results[0].series)).save(picture)
-        question = report_question([expert.card.name for expert in experts])
-        return ask(study, question, self.generator.answer, desk, [str(picture.resolve())]).turns[-1].text
+        with TemporaryDirectory(prefix="medvlm-") as folder:
+            desk = Desk({expert.card.name: expert for one in readings for expert in one.experts}.values())  # type: ignore[arg-type]
+            cases = []
+            for number, one in enumerate(readings):
+                key = f"{number}"
+                for result in one.results:
+                    desk.remember(result.expert, {key: result.findings})
+                picture = Path(folder) / f"seen-{number}.png"
+                overview(one.study.find_series(one.results[0].series)).save(picture)
+                question = report_question([expert.card.name for expert in one.experts])
+                cards = [expert.card for expert in one.experts]
+                cases.append(Case(open_conversation(question, [str(picture)], cards), key))
+            return [conversation.turns[-1].text for conversation in ask_many(cases, self.generator, desk)]
+
+    def rewrite(self, sentence: str, reason: str, findings: Sequence[Finding]) -> str:
+        """Ask for a sentence that agrees with the measurements."""
+        from medvlm.dialogue.loop import open_conversation
+
+        measured = verbalise(findings, "short")
+        question = (
+            f"{measured}\nThis sentence is wrong ({reason}): {sentence} Write it so that it agrees with the findings."
+        )
+        return str(self.generator.answer(open_conversation(question, [], [])))
 
 
 def report_question(experts: Sequence[str]) -> str:

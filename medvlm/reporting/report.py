@@ -16,7 +16,9 @@ DISCLAIMER = "RESEARCH DRAFT - NOT FOR DIAGNOSIS"
 SECTIONS = ("indication", "impression", "comparison", "findings", "technique")
 
 Source = Literal["measurement", "model", "notice"]
-DoubtKind = Literal["removed", "contradiction", "omitted", "uncertain", "guideline", "geometry", "input", "abstained"]
+DoubtKind = Literal[
+    "removed", "contradiction", "omitted", "uncertain", "guideline", "not assessed", "geometry", "input", "abstained"
+]
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ class Doubt:
 
     `kind`: `removed` (the model wrote it, no Finding supports it), `contradiction` (the model wrote it, a Finding says
     otherwise), `omitted` (measured, the model left it out), `uncertain` (an expert is not sure), `guideline` (the
-    findings do not go together under the guideline), `geometry` (no millimetres or no sides), `input` (the reader of
-    the files skipped or repaired something), `abstained` (no expert fits).
+    findings do not go together under the guideline), `not assessed` (no expert looked at it), `geometry` (no
+    millimetres or no sides), `input` (the reader of the files skipped or repaired something), `abstained` (no expert
+    fits).
     """
 
     kind: DoubtKind

@@ -16,6 +16,9 @@ class Parrot:
         self.text = text
         self.seen: list = []
 
+    def __call__(self, conversations) -> list[str]:
+        return [self.answer(conversation) for conversation in conversations]
+
     def answer(self, conversation) -> str:
         self.seen.append(conversation)
         return self.text if conversation.turns[-1].role == "expert" else "<CHEST_CT(everything)>"
@@ -55,7 +58,7 @@ def test_unsupported_sentences_are_removed_and_shown(parrot, tmp_path):
         ("Solid nodule, right upper lobe, 14 mm.", "model"),
         ("No pleural effusion.", "model"),
     ]
-    assert [doubt.kind for doubt in report.doubts] == ["removed"]
+    assert [doubt.kind for doubt in report.doubts] == ["contradiction", "not assessed"]
     assert "left lower lobe" in report.doubts[0].text
     assert report.method.model == "a/model"
     assert report.method.model_weights == "12" * 32
@@ -70,7 +73,7 @@ def test_a_finding_that_the_model_left_out_is_added_and_named(parrot, tmp_path):
     assert section is not None
     assert section.sentences[-1].findings == ("nodule-1",)
     assert section.sentences[-1].source == "measurement"
-    assert [(doubt.kind, doubt.findings) for doubt in report.doubts] == [("omitted", ("nodule-1",))]
+    assert [(doubt.kind, doubt.findings) for doubt in report.doubts][:1] == [("omitted", ("nodule-1",))]
 
 
 def test_an_unknown_model_is_refused_before_anything_is_written(tmp_path):

@@ -12,7 +12,8 @@ from medvlm.errors import MedVLMError
 from medvlm.findings.finding import Evidence
 from medvlm.imaging.study import Series, Skipped, Study, Volume
 from medvlm.reporting.draft import check_draft, report_question
-from medvlm.reporting.generate import collect_findings, write_report
+from medvlm.reporting.generate import write_report
+from medvlm.reporting.read_study import collect_findings
 from medvlm.reporting.report import ExpertUse, read_report
 from tests.reporting import sample
 from tests.reporting.fakes import FakeExpert
@@ -118,7 +119,7 @@ def test_untrained_experts_are_listed(tmp_path):
 
 def test_unknown_geometry_is_a_doubt(tmp_path):
     report = write_report(study(ct_series(calibrated=False, oriented=False)), [expert()], tmp_path / "out")
-    assert [doubt.kind for doubt in report.doubts] == ["geometry", "geometry"]
+    assert [doubt.kind for doubt in report.doubts] == ["geometry", "geometry", "not assessed"]
     assert report.series[0].spacing is None
 
 

@@ -22,6 +22,7 @@ from medvlm.reporting.dicom.stamp import (
     tracking_uid,
     uncoded,
 )
+from medvlm.reporting.exam import exam_named
 from medvlm.reporting.masks import Segment
 from medvlm.reporting.report import Report
 
@@ -37,15 +38,6 @@ YES = DicomCode("373066001", "SCT", "Yes")
 LATERALITY = DicomCode("272741003", "SCT", "Laterality")
 GRADE = Code("grade", "MEDVLM", "Grade")
 TITLE = DicomCode("126000", "DCM", "Imaging Measurement Report")
-# What was done, by the title of the report; CID 100 leaves this to LOINC.
-PROCEDURES = {
-    "CT chest": DicomCode("24627-2", "LN", "CT Chest"),
-    "CT head": DicomCode("24725-4", "LN", "CT Head"),
-    "CT abdomen": DicomCode("41806-1", "LN", "CT Abdomen"),
-    "MR head": DicomCode("24590-2", "LN", "MR Brain"),
-    "DX chest": DicomCode("36643-5", "LN", "XR Chest 2 Views"),
-}
-ANY_PROCEDURE = DicomCode("18748-4", "LN", "Diagnostic imaging study")
 UNITS = {"mL": "Milliliter", "mm": "millimeter", "mm2": "square millimeter", "1": "no units", "%": "percent"}
 
 Segmented = Mapping[str, tuple[Dataset, Segment]]
@@ -65,7 +57,7 @@ def make_measurements(report: Report, sources: Mapping[str, Source], segmented: 
     groups = [_group(finding, report, sources, segmented) for finding in report.findings]
     content = hd.sr.MeasurementReport(
         observation_context=observer(report),
-        procedure_reported=coded(PROCEDURES.get(report.title, ANY_PROCEDURE)),
+        procedure_reported=coded(exam_named(report.title).procedure),
         imaging_measurements=groups,
         title=coded(TITLE),
     )
