@@ -66,7 +66,6 @@ class PolicySettings:
 class _Held:
     """The samples of one batch, kept for further updates on them."""
 
-    scripts: list[int]
     batch: dict[str, Tensor]
     advantage: Tensor  # [N], one a written token
     answer: Tensor  # [N], number of the answer that the token belongs to, over the whole batch
@@ -87,6 +86,7 @@ class Policy(FineTune):
         super().__init__(**kwargs)
         self.pathway, self.policy = pathway, policy
         self.scorer = Scorer(load_pathway(pathway))
+        self._rolled: list[int] = []
         self._held: _Held | None = None
         self._reference: Reference | None = None
 
@@ -99,8 +99,8 @@ class Policy(FineTune):
         return Rollouts(self.loaded, max_new_tokens=self.max_new_tokens, temperature=temperature)
 
     def training_step(self, batch: list[int], batch_index: int) -> Tensor:  # type: ignore[override]
-        if self._held is None or self._held.scripts != batch:
-            self._held = self._sample(batch)
+        if self._rolled != batch:
+            self._rolled, self._held = batch, self._sample(batch)
         held = self._held
         if held is None:
             # Every group earned the same throughout: there is nothing to prefer.
@@ -176,7 +176,6 @@ class Policy(FineTune):
             answer += [(number, turn) for turn in wrote]
         index = {key: place for place, key in enumerate(dict.fromkeys(answer))}
         return _Held(
-            numbers,
             self._collate([sample.encoded() for sample, _ in kept]),
             torch.stack(advantage).to(self.device),
             torch.tensor([index[key] for key in answer], device=self.device),

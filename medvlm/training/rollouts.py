@@ -158,6 +158,9 @@ class Rollouts:
         self.stop_ids = {self.encoder.stop_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         tokenizer = loaded.processor.tokenizer
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        # Placeholders of images and openings of roles are not the assistant's to write: they would break the input.
+        control = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()} - self.stop_ids
+        self.forbidden = torch.tensor(sorted(control), device=loaded.model.device)
         self._said: dict[tuple[tuple[str, str], ...], Encoded] = {}
 
     @torch.inference_mode()
@@ -231,6 +234,7 @@ class Rollouts:
         return [self.encoder.decode(ids) for ids in written]
 
     def _sample(self, logits: Tensor, random: torch.Generator) -> Tensor:
+        logits = logits.index_fill(1, self.forbidden, -torch.inf)
         if self.temperature == 0:
             return logits.argmax(dim=-1)
         shares = (logits.float() / self.temperature).softmax(dim=-1)

@@ -20,8 +20,9 @@ def likeliest(loaded, sample: Sample) -> list[int]:
     """For every token that was written: the likeliest one of a forward pass without cache or batch."""
     row = sample.encoded()
     inputs = collate([row], loaded.processor.tokenizer.pad_token_id, side="right")
-    with torch.inference_mode():
+    with torch.no_grad():
         logits = loaded.model.eval()(**inputs).logits[0]
+    logits = logits.index_fill(1, Rollouts(loaded).forbidden, -torch.inf)
     where = row.supervised.nonzero()[:, 0]
     return logits[where - 1].argmax(dim=-1).tolist()
 

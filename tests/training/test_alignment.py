@@ -1,0 +1,182 @@
+"""Alignment: credit, log-probabilities, pairs, and whole small runs of both objectives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medvlm.dialogue.conversation import Conversation, Turn, write_conversations
+from medvlm.errors import MedVLMError
+from medvlm.models.chat import ChatEncoder
+from medvlm.pathways.loader import load_pathway
+from medvlm.pathways.reward import Scorer
+from medvlm.pathways.simulate import Simulator
+from medvlm.training.advantage import turn_advantages
+from medvlm.training.cli import main, objective_classes
+from medvlm.training.collate import TrainingCollator
+from medvlm.training.logprobs import sums_by_row, token_logprobs
+from medvlm.training.loss import supervised_loss
+from medvlm.training.pairs import answer_pairs, picture_pairs
+from medvlm.training.policy import Policy
+from medvlm.training.preference import Pair, read_pairs, write_pairs
+from medvlm.training.rollouts import Sample, Script
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer(load_pathway("blood_smear"))
+
+
+def rows(scorer: Scorer, count: int, split: str = "train") -> list[Conversation]:
+    """Conversations of the blood smear pathway, each with a picture of the model tests."""
+    made = []
+    for number, row in enumerate(Simulator(scorer).conversations(count, seed=1)):
+        conversation = Conversation.from_json(row)
+        first, *rest = conversation.turns
+        turns = (Turn("user", first.text, (f"{number % 3}.png",)), *rest)
+        made.append(Conversation(f"{split}-{number}", f"p{number}", split, turns, "", (), conversation.symbols))
+    return made
+
+
+def test_turn_credit_of_a_known_group() -> None:
+    # Two turns; own rewards minus their means are +-1 and 0, totals 2, 0 minus 1 are +-1; weight of the whole 0.5.
+    rewards = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
+    credit = turn_advantages(rewards, discount=0.0, whole=0.5, scaled=False)
+    assert torch.allclose(credit, torch.tensor([[1.5, 0.5], [-1.5, -0.5]]))
+
+
+def test_a_discount_pays_a_turn_for_what_follows() -> None:
+    # Only the second turn earns; with discount 0.5 the first gets half of it.
+    rewards = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
+    credit = turn_advantages(rewards, discount=0.5, whole=0.0, scaled=False)
+    assert torch.allclose(credit, torch.tensor([[0.5, 1.0], [-0.5, -1.0]]))
+
+
+def test_a_group_that_earned_the_same_has_no_credit() -> None:
+    assert not turn_advantages(torch.full((4, 3), 0.3)).any()
+
+
+def test_log_probabilities_add_up_to_the_loss(tiny, pictures, scorer) -> None:
+    encoder = ChatEncoder(tiny.processor, pictures, "tiny")
+    batch = TrainingCollator(0)([encoder.encode(row) for row in rows(scorer, 3)])
+    logprobs, entropy, numbers = token_logprobs(tiny.model, batch)
+    loss, tokens = supervised_loss(tiny.model, batch)
+    assert -logprobs.sum().item() == pytest.approx(loss.item(), rel=1e-5)
+    assert len(entropy) == int(tokens)
+    assert sums_by_row(torch.ones_like(logprobs), numbers, 3).sum() == int(tokens)
+
+
+def test_exactly_the_wrong_answers_are_edited(scorer) -> None:
+    (row,) = rows(scorer, 1)
+    script = Script.of(row)
+    right = [turn.text for turn in row.turns if turn.role == "assistant"]
+    said = [*right[:-1], "The cell is a dromedary."]
+    (pair,) = answer_pairs([Sample(script, None, answers=list(said))], scorer)  # type: ignore[arg-type]
+    told = [turn.text for turn in pair.chosen.turns if turn.role == "assistant"]
+    assert told[:-1] == right[:-1]
+    assert (
+        scorer.parser.read(told[-1], scorer.pathway.slot("cell_type"), None).symbol == row.symbols["truth"]["cell_type"]
+    )
+    learnt = [turn.train for turn in pair.rejected.turns if turn.role == "assistant"]
+    assert learnt == [False] * (len(right) - 1) + [True]
+
+
+def test_a_conversation_without_a_wrong_answer_makes_no_pair(scorer) -> None:
+    (row,) = rows(scorer, 1)
+    right = [turn.text for turn in row.turns if turn.role == "assistant"]
+    assert not list(answer_pairs([Sample(Script.of(row), None, answers=right)], scorer))  # type: ignore[arg-type]
+
+
+def test_pairs_survive_their_file(tmp_path: Path, scorer) -> None:
+    (row,) = rows(scorer, 1)
+    pairs = list(picture_pairs([Script.of(row)], "blank", ["blank.png"]))
+    write_pairs(tmp_path / "pairs.jsonl", pairs)
+    assert read_pairs(tmp_path / "pairs.jsonl") == [Pair("blank", row, pairs[0].rejected)]
+    assert pairs[0].rejected.images == ("blank.png",)
+
+
+def test_a_conversation_file_is_no_file_of_pairs(tmp_path: Path, scorer) -> None:
+    write_conversations(tmp_path / "rows.jsonl", rows(scorer, 1))
+    with pytest.raises(MedVLMError, match="row 1: a pair has"):
+        read_pairs(tmp_path / "rows.jsonl")
+
+
+def fit(out: Path, small_config: Path, *options: str) -> dict[str, torch.Tensor]:
+    main(
+        [
+            "fit",
+            f"--model.tiny_config={small_config}",
+            f"--trainer.default_root_dir={out}",
+            "--trainer.enable_progress_bar=false",
+            *options,
+        ]
+    )
+    return load_file(next((out / "model").glob("*.safetensors")))
+
+
+def logged(out: Path, name: str) -> list[float]:
+    lines = (out / "metrics" / "version_0" / "metrics.csv").read_text().splitlines()
+    column = lines[0].split(",").index(name)
+    return [float(line.split(",")[column]) for line in lines[1:] if line.split(",")[column]]
+
+
+def test_preference_learning_tells_the_sides_apart(tiny, pictures, small_config, tmp_path, scorer) -> None:
+    made = rows(scorer, 24)
+    wrong = [Sample(Script.of(row), None, answers=["No idea."] * len(row.symbols["asked"])) for row in made]  # type: ignore[arg-type]
+    write_pairs(pictures / "pairs.jsonl", list(answer_pairs(wrong, scorer)))
+    tiny.save(tmp_path / "start")
+    fit(
+        tmp_path / "run",
+        small_config,
+        "--objective=preference",
+        f"--model.name={tmp_path / 'start'}",
+        f"--data.train=[{pictures / 'pairs.jsonl'}]",
+        "--trainer.max_epochs=4",
+        "--model.learning_rate=3e-3",
+        "--trainer.log_every_n_steps=1",
+    )
+    assert logged(tmp_path / "run", "train/preferred")[-1] > 0.9
+
+
+@pytest.mark.parametrize("variant", ["grpo", "dapo", "dr_grpo", "gspo"])
+def test_policy_learning_runs_and_moves_the_weights(
+    tiny, pictures, small_config, tmp_path, scorer, variant, monkeypatch
+) -> None:
+    # What an untrained model babbles earns nothing from a pathway; its length tells its conversations apart.
+    monkeypatch.setattr(
+        Policy, "_rewards", lambda _, sample: torch.tensor([float(len(text)) for text in sample.answers])
+    )
+    write_conversations(pictures / "scripts.jsonl", rows(scorer, 6))
+    tiny.save(tmp_path / "start")
+    trained = fit(
+        tmp_path / "run",
+        small_config,
+        "--objective=policy",
+        "--model.pathway=blood_smear",
+        f"--model.name={tmp_path / 'start'}",
+        f"--model.policy={{group: 3, variant: {variant}, guard: blank}}",
+        "--model.max_new_tokens=5",
+        f"--data.train=[{pictures / 'scripts.jsonl'}]",
+        "--data.episodes=3",
+        "--data.updates=2",
+        "--trainer.log_every_n_steps=1",
+    )
+    assert all(torch.isfinite(value).all() for value in trained.values())
+    # Six scripts, three a batch, two updates each: rewards are logged when conversations are sampled.
+    first, again, second, last = logged(tmp_path / "run", "train/reward")
+    assert first == again
+    assert second == last
+    name = "language_model.model.norm.weight"
+    assert not torch.equal(trained[name], load_file(tmp_path / "start" / "model.safetensors")[name])
+
+
+def test_the_objective_is_found_in_a_config_file(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("objective: policy\n")
+    assert objective_classes(["fit", "--config", str(tmp_path / "run.yaml")])[0].__name__ == "Policy"
+    assert objective_classes(["fit", "--objective=preference"])[1].__name__ == "PairData"
+    assert objective_classes(["fit"])[0].__name__ == "FineTune"
+    with pytest.raises(MedVLMError, match="no objective 'magic'"):
+        objective_classes(["fit", "--objective", "magic"])
