@@ -18,6 +18,8 @@ def build(
     turns: int = 3,
     failed: float = 0.02,
     wrong: float = 0.0,
+    doubtful: float = 0.0,
+    conflict: float = 0.0,
     style: Literal["short", "long", "table", "json"] = "short",
     seed: int = 0,
     workers: int = 2,
@@ -38,6 +40,8 @@ def build(
         turns: most questions in one conversation.
         failed: share of expert calls that fail; the honest answer is taught.
         wrong: share of expert conversations in which the expert contradicts the picture; the truth is taught.
+        doubtful: share of expert conversations in which the expert is wrong and says it with little confidence.
+        conflict: share of expert conversations in which a second expert contradicts the first.
         style: how findings are written in expert turns.
         seed: of every draw.
         workers: processes that render pictures.
@@ -46,7 +50,17 @@ def build(
     from medvlm.dialogue.dataset import build_dataset
     from medvlm.imaging.cohort import read_cohort
 
-    mix = Mix(expert, plain, practice, turns, failed=failed, wrong=wrong, style=style)
+    mix = Mix(
+        expert=expert,
+        plain=plain,
+        practice=practice,
+        turns=turns,
+        failed=failed,
+        wrong=wrong,
+        doubtful=doubtful,
+        conflict=conflict,
+        style=style,
+    )
     card = build_dataset(read_cohort(cohort), findings, questions, out, mix, seed, workers)
     counts = " · ".join(f"{card['conversations'][split]:,} {split}" for split in card["conversations"])
     print(f"conversations    {counts} · {card['shared_patients']} shared patients in {out}")

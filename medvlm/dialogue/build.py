@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from medvlm.dialogue.conversation import Conversation, Turn
-from medvlm.dialogue.inject import error_turn, expert_turn, system_turn
+from medvlm.dialogue.corrupt import doubt, flip
+from medvlm.dialogue.inject import error_turn, expert_turn, second_opinion, system_turn
 from medvlm.dialogue.loop import Offer
 from medvlm.dialogue.practice import PracticePool
 from medvlm.dialogue.questions import Family, Questions
@@ -50,6 +51,9 @@ class Mix:
         failed: share of expert calls that fail.
         wrong: share of `expert` conversations in which the expert says something made up; the answer taught is the
             truth, with the doubt said (trust training). It is for models that can see.
+        doubtful: share of `expert` conversations in which the expert is wrong and says it with little confidence.
+        conflict: share of `expert` conversations in which a second expert contradicts the first; the answer taught is
+            the truth, with the conflict said.
         style: how Findings are written in expert turns (`short`, `long`, `table`, `json`).
         validation: validation conversations of the kinds `expert` and `plain` each, a study.
         test_no_expert: test questions that need no expert, a study.
@@ -62,9 +66,16 @@ class Mix:
     no_expert: float = 0.25
     failed: float = 0.02
     wrong: float = 0.0
+    doubtful: float = 0.0
+    conflict: float = 0.0
     style: Style = "short"
     validation: int = 2
     test_no_expert: int = 4
+
+    @property
+    def mistrust(self) -> float:
+        """Share of conversations with an expert in which it is not simply believed."""
+        return self.wrong + self.doubtful + self.conflict
 
 
 @dataclass(frozen=True)
@@ -95,8 +106,7 @@ def build_conversations(
             continue
         train = study.entry.split == "train"
         for n in range(mix.expert if train else mix.validation):
-            wrong = train and mix.wrong > 0 and rng.random() < mix.wrong
-            conversations.append(author.with_expert(n, pool.draw(rng) if wrong else None))
+            conversations.append(author.trusted(n, pool) if train and mix.mistrust else author.with_expert(n))
         conversations += [author.plain(n) for n in range(mix.plain if train else mix.validation)]
         if train:
             conversations += [author.practice(n, pool.draw(rng)) for n in range(mix.practice)]
@@ -118,6 +128,29 @@ class _Author:
         shown = self.study.shown if made_up is None else made_up
         truth = None if made_up is None else self.study.truth
         return self._dialogue(f"expert-{number}", shown, self._agrees(shown), (self.study.image,), truth)
+
+    def trusted(self, number: int, pool: PracticePool) -> Conversation:
+        """A conversation whose expert may be wrong, doubtful or contradicted, at the rates of the mix."""
+        draw, mix = self.rng.random(), self.mix
+        if draw < mix.wrong:
+            # As often another patient's Findings as its own with what is asked about turned round.
+            return self.with_expert(number, pool.draw(self.rng) if self.rng.random() < 0.5 else self._flipped(pool))
+        if draw < mix.wrong + mix.doubtful:
+            return self.with_expert(number, tuple(doubt(self._flipped(pool))))
+        if draw < mix.mistrust:
+            both = (self.study.truth, self._flipped(pool))
+            first, second = both if self.rng.random() < 0.5 else both[::-1]
+            return self._dialogue(f"expert-{number}", first, False, (self.study.image,), self.study.truth, second)
+        return self.with_expert(number)
+
+    def _flipped(self, pool: PracticePool) -> tuple[Finding, ...]:
+        """The truth with one thing turned round in every concept that is asked about."""
+        found = list(self.study.truth)
+        for concept in dict.fromkeys(family.concept for family in self.asking if family.concept):
+            about = [f for f in self.asking if f.concept == concept and f.applies(found)]
+            if about:
+                found = flip(found, about[int(self.rng.integers(len(about)))], pool, self.rng)
+        return tuple(found)
 
     def practice(self, number: int, shown: tuple[Finding, ...]) -> Conversation:
         """The same with made-up Findings and no picture."""
@@ -171,8 +204,12 @@ class _Author:
         agrees: bool,
         images: tuple[str, ...],
         truth: tuple[Finding, ...] | None = None,
+        second: tuple[Finding, ...] | None = None,
     ) -> Conversation:
-        """Questions about what an expert shows; where `truth` is given, it is what answers must say."""
+        """Questions about what an expert shows; where `truth` is given, it is what answers must say.
+
+        `second` is what another expert says to the same calls.
+        """
         turns: list[Turn] = [*system_turn([self.expert.card])]
         failed: set[str] = set()
         called: set[str] = set()
@@ -199,7 +236,11 @@ class _Author:
                 else:
                     ids |= dict.fromkeys(finding.id for finding in selected)
                     turns.append(expert_turn(trigger, selected, self.mix.style))
-            turns.append(Turn("assistant", self._reply(family, family.argument in failed, shown, selected, truth)))
+                    if second is not None:
+                        again = self.expert.select(second, family.argument)
+                        turns.append(expert_turn(second_opinion(trigger), again, self.mix.style))
+            reply = self._reply(family, family.argument in failed, shown, selected, truth, second)
+            turns.append(Turn("assistant", reply))
         symbols = {"kind": identity.partition("-")[0], "agrees": agrees}
         return self._finish(identity, turns, images, tasks, tuple(ids), symbols)
 
@@ -213,6 +254,7 @@ class _Author:
         shown: tuple[Finding, ...],
         selected: tuple[Finding, ...],
         truth: tuple[Finding, ...] | None,
+        second: tuple[Finding, ...] | None,
     ) -> str:
         """The answer to teach after an expert call."""
         if failed:
@@ -221,6 +263,8 @@ class _Author:
             return verbalise(selected, self.mix.style)
         said = family.answer(shown)
         true = said if truth is None else family.answer(truth)
+        if second is not None and family.answer(second).text != said.text:
+            return self.questions.conflicting.format(answer=true.text)
         return said.text if true.text == said.text else self.questions.disputed.format(answer=true.text)
 
     def _finish(

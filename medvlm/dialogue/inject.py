@@ -76,6 +76,11 @@ def expert_turn(
     return Turn("expert", text, tuple(images))
 
 
+def second_opinion(trigger: Trigger) -> Trigger:
+    """The name under which another expert answers the same call."""
+    return Trigger(f"{trigger.name}_2", trigger.argument)
+
+
 def error_turn(trigger: Trigger, reason: str) -> Turn:
     """What a model reads when a call gave nothing: one sentence it can act on."""
     return Turn("expert", f"{trigger.name}: error: {_clean(reason)}.")

@@ -46,10 +46,11 @@ class ExpertLike(Offer, Protocol):
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back for one trigger: the turn, and the Findings in it (none after an error)."""
+    """What came back for one trigger: the turn, the Findings in it (none after an error), and turns that follow it."""
 
     turn: Turn
     findings: tuple[Finding, ...] = ()
+    more: tuple[Turn, ...] = ()
 
 
 class Desk:
@@ -97,9 +98,12 @@ class Desk:
         problem = check_trigger(trigger, self.cards)
         if problem:
             return Reply(error_turn(trigger, problem))
-        if (trigger.name, study) not in self._known:
-            self._known[trigger.name, study] = self._run(trigger.name, load)
-        result = self._known[trigger.name, study]
+        # A prompted network is run for what is asked; of the others one run answers every argument.
+        asked = trigger.argument if getattr(self.experts[trigger.name], "prompted", False) else ""
+        key = (trigger.name, f"{study} {asked}".strip())
+        if key not in self._known:
+            self._known[key] = self._run(trigger.name, load, asked)
+        result = self._known[key]
         if isinstance(result, str):
             return Reply(error_turn(trigger, result))
         findings = result.findings
@@ -108,13 +112,13 @@ class Desk:
         images = self._picture(trigger, study, load, result, findings)
         return Reply(expert_turn(trigger, findings, self.style, images, self.budget, self.count_tokens), findings)
 
-    def _run(self, name: str, load: LoadStudy | None) -> ExpertResult | str:
+    def _run(self, name: str, load: LoadStudy | None, argument: str = "") -> ExpertResult | str:
         """What one expert finds, or the reason why it finds nothing."""
         if load is None:
             return "the study is not at hand"
         start = time.perf_counter()
         try:
-            return self.experts[name].run(load())
+            return self.experts[name].run(load(), argument) if argument else self.experts[name].run(load())
         except MedVLMError as error:
             # The path in the sentence is for the user, not for the model.
             return sanitize(str(error).rpartition(": ")[2], limit=160).rstrip(".")
@@ -195,7 +199,7 @@ def ask_many(cases: Sequence[Case], generate: GenerateBatch, desk: Desk, max_cal
                 reply = Reply(error_turn(trigger, ASKED)) if repeated else desk.reply(trigger, case.study, case.load)
                 case.calls.append(trigger)
                 case.findings += [finding for finding in reply.findings if finding not in case.findings]
-                turns.append(reply.turn)
+                turns += [reply.turn, *reply.more]
             conversations[index] = conversations[index].add(*turns)
             if len(turns) > 1:
                 still.append(index)

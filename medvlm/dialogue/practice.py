@@ -51,6 +51,14 @@ class PracticePool:
                 drawn.append(_pick(self.absent[concept], rng))
         return tuple(drawn)
 
+    def some(self, concept: Code, rng: np.random.Generator) -> list[Finding]:
+        """Findings of one concept that are present, as many as some study has; none where no study has any."""
+        numbers = [count for count in self.counts.get(concept, []) if count]
+        if not numbers:
+            return []
+        drawn = [self._vary(_pick(self.present[concept], rng), rng) for _ in range(int(rng.choice(numbers)))]
+        return _number(sorted(_one_a_side(drawn), key=_length, reverse=True))
+
     def _vary(self, finding: Finding, rng: np.random.Generator) -> Finding:
         """The same Finding in another size; a length is drawn evenly over the range of its concept."""
         length = _length(finding)
@@ -71,6 +79,18 @@ def _pick(findings: Sequence[Finding], rng: np.random.Generator) -> Finding:
 def _scale(measurement: Measurement, factor: float) -> Measurement:
     power = _POWER.get(measurement.unit)
     return measurement if power is None else replace(measurement, value=measurement.value * factor**power)
+
+
+def scale_finding(finding: Finding, factor: float, measurement: str) -> Finding:
+    """A Finding in another size: all lengths, areas and volumes, and the named measurement whatever its unit is."""
+    wanted = code(measurement)
+    changed = []
+    for row in finding.measurements:
+        scaled = _scale(row, factor)
+        if row.code == wanted and row.unit not in _POWER:
+            scaled = replace(row, value=row.value * factor)
+        changed.append(scaled)
+    return replace(finding, measurements=tuple(changed), evidence=())
 
 
 def _length(finding: Finding) -> float:

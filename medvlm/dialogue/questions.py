@@ -135,6 +135,7 @@ class Questions:
         expert: name of the expert that can answer.
         failed: the answer after a call that gave nothing.
         disputed: the answer where the expert contradicts the picture; `{answer}` stands for the true one.
+        conflicting: the answer where two experts contradict each other.
         families: what is asked.
     """
 
@@ -142,6 +143,7 @@ class Questions:
     failed: str
     disputed: str
     families: tuple[Family, ...]
+    conflicting: str = "The experts disagree. {answer}"
 
     def family(self, name: str) -> Family:
         """The family of that name.
@@ -171,7 +173,9 @@ def read_questions(name: str | Path) -> Questions:
         raise MedVLMError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
     try:
         families = tuple(_family(key, row, data["uncertain"]) for key, row in data["families"].items())
-        questions = Questions(str(data["expert"]), str(data["failed"]), str(data.get("disputed", "{answer}")), families)
+        said = {key: str(data[key]) for key in ("conflicting",) if key in data}
+        disputed = str(data.get("disputed", "{answer}"))
+        questions = Questions(str(data["expert"]), str(data["failed"]), disputed, families, **said)
     except (KeyError, TypeError, ValueError, AttributeError, MedVLMError) as error:
         reason = f"the key {error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise MedVLMError(f"{path}: {reason}.") from None

@@ -25,6 +25,8 @@ Kind = Literal["yes_no", "count", "number", "choice", "mentions", "exact", "opti
 
 _NEGATION = re.compile(r"\b(no|not|none|without|absent|negative|nothing)\b")
 _AFFIRMATION = re.compile(r"\b(yes|present|there (is|are)|positive)\b")
+# An answer that gives none: the "no" in it is not an answer to the question.
+_ABSTAINED = re.compile(r"\b(no (result|answer)|(cannot|can't) (tell|say|answer|determine)|unable to|not sure)\b")
 _NUMBER = r"(?<![\w.])(\d+(?:\.\d+)?)"
 _NUMBER_WORDS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
 
@@ -52,6 +54,8 @@ class Score:
         """The value that an answer states, or None where it states none."""
         lowered = text.lower()
         match self.kind:
+            case "yes_no" | "count" if _ABSTAINED.search(lowered):
+                return None
             case "yes_no":
                 return _read_yes_no(lowered)
             case "count":

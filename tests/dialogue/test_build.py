@@ -164,3 +164,22 @@ def test_style_of_expert_turns_is_a_choice(studies, chest):
     turns = [turn.text for c in built for turn in c.turns if turn.role == "expert"]
     assert turns
     assert all("| finding |" in text for text in turns)
+
+
+@pytest.mark.parametrize("kind", ["wrong", "doubtful", "conflict"])
+def test_trust_training_teaches_the_truth_against_the_expert(studies, expert, kind):
+    questions = read_questions("chest_ct")
+    mix = Mix(expert=40, plain=0, practice=0, failed=0.0, **{kind: 1.0})
+    rows = [c for c in build_conversations(studies[:1], questions, expert, mix) if c.symbols["kind"] == "expert"]
+    said = {"wrong": "The expert does not fit the picture.", "conflict": "The experts disagree."}.get(kind)
+    answers = [turn.text for row in rows for turn in row.turns if turn.role == "assistant"]
+    assert any(text.startswith(said or "The expert does not fit") for text in answers)
+    shown = [turn.text for row in rows for turn in row.turns if turn.role == "expert"]
+    assert any(text.startswith("CHEST_CT_2:") for text in shown) == (kind == "conflict")
+    if kind == "doubtful":
+        assert all("p 0.9" not in text for text in shown)
+        assert any("p 0.51" in text for text in shown)
+    # The taught answer is that of the truth, whatever the expert says: two nodules, the largest 14 mm.
+    for row in rows:
+        if row.task == "nodule_count":
+            assert row.turns[-1].text.endswith("2 nodules.")
