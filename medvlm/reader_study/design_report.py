@@ -82,7 +82,7 @@ def power_lines(spec: StudySpec, plan: Plan, simulations: int) -> Iterator[str]:
         return
     now = power(parts, len(readers), len(cases), endpoint.difference, endpoint.alpha)
     yield (
-        f"power        {100 * now.power:.0f} % to see {endpoint.difference:g} in the {endpoint.metric} of {question.id}: "
+        f"power        {100 * now.power:.0f} % to see {endpoint.difference:g} in {question.id} ({endpoint.metric}): "
         f"{len(readers)} readers x {len(cases)} cases, if fully crossed (alpha {endpoint.alpha:g}, df2 {now.df2:.1f})"
     )
     design = np.zeros((len(readers), len(cases)), dtype=bool)

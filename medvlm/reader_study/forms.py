@@ -232,7 +232,7 @@ def _question(row: Any, scales: Mapping[str, Any], path: Path) -> Question:
         id=name,
         kind=kind,
         text=str(row["text"]),
-        options=tuple(Option(str(code), str(label)) for code, label in dict(options).items()),
+        options=tuple(Option(_plain(code), _plain(label)) for code, label in dict(options).items()),
         minimum=row.get("minimum"),
         maximum=row.get("maximum", 100 if kind == "slider" else None),
         required=bool(row.get("required", kind not in ("text", "spans", "edit"))),
@@ -240,3 +240,8 @@ def _question(row: Any, scales: Mapping[str, Any], path: Path) -> Question:
         help=str(row.get("help", "")),
         better=row.get("better", "high"),
     )
+
+
+def _plain(value: Any) -> str:
+    """Text of a YAML value; a bare yes or no is read by YAML as true or false."""
+    return {True: "Yes", False: "No"}[value] if isinstance(value, bool) else str(value)

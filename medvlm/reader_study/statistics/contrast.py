@@ -30,7 +30,9 @@ class Contrast:
 
     @property
     def p(self) -> float:
-        """Two-sided p-value."""
+        """Two-sided p-value; nan where the standard error is not defined."""
+        if math.isnan(self.t):
+            return math.nan
         return min(1.0, 2 * self._upper(abs(self.t)))
 
     @property
