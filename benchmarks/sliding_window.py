@@ -4,8 +4,8 @@
 
 One run, on one machine: the same network, volume, window and overlap (0.25) through MONAI's inferer (float32, window
 after window) and through the class that experts run on. Two networks: the trained one of `chest_ct`, on a phantom
-chest CT with all of its surrounding air, and a generic UNet (residual, batch norm) that is trained here for some seconds to
-find blobs. The best of `--repeats` runs counts. Dice counts voxels of the same structure among those of any; the mean
+chest CT with all of its surrounding air, and a generic UNet (residual, batch norm) that is trained here to find blobs.
+The best of `--repeats` runs counts. Dice counts voxels of the same structure among those of any; the mean
 and the worst of single structures are given too.
 """
 
@@ -52,7 +52,7 @@ def blobs(seed: int, shape: tuple[int, ...] = (160, 160, 96)) -> tuple[torch.Ten
     return image.clamp(0, 1)[None], target
 
 
-def generic_unet(steps: int = 60) -> tuple[nn.Module, torch.Tensor, tuple[int, ...], float]:
+def generic_unet(steps: int = 200) -> tuple[nn.Module, torch.Tensor, tuple[int, ...], float]:
     """MONAI's UNet as its tutorials build it, trained on blobs."""
     from monai.losses import DiceCELoss
     from monai.networks.nets import UNet

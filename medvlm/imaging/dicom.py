@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from medvlm.errors import MedVLMError
 from medvlm.imaging.dicom_header import Header, quiet_pydicom, read_header
+from medvlm.imaging.dicom_pixels import read_voxels
 from medvlm.imaging.dicom_series import series_of
 from medvlm.imaging.study import Series, Skipped, Study
 
@@ -60,7 +64,7 @@ def _files_below(path: Path) -> list[Path]:
 def _read_headers(files: Sequence[Path]) -> tuple[list[Header], list[Skipped]]:
     headers: list[Header] = []
     skipped: list[Skipped] = []
-    instances: dict[str, Path] = {}
+    instances: dict[str, Header] = {}
     known: dict[str, Header] = {}
     with quiet_pydicom():
         for file in files:
@@ -69,12 +73,24 @@ def _read_headers(files: Sequence[Path]) -> tuple[list[Header], list[Skipped]]:
             except MedVLMError as error:
                 skipped.append(Skipped(file.name, str(error).removeprefix(f"{file}: ").rstrip(".")))
                 continue
-            if header.instance in instances:
-                skipped.append(Skipped(file.name, f"the same image as {instances[header.instance].name}"))
+            first = instances.setdefault(header.instance, header)
+            if first is not header and _same_image(first, header):
+                skipped.append(Skipped(file.name, f"the same image as {first.path.name}"))
                 continue
-            instances[header.instance] = file
             headers.append(header)
     return headers, skipped
+
+
+def _same_image(one: Header, other: Header) -> bool:
+    """Whether two files of one SOPInstanceUID are copies; some software leaves changed images the uid of the first."""
+    if filecmp.cmp(one.path, other.path, shallow=False):
+        return True
+    if one.problem or other.problem or one.series != other.series or len(one.frames) != len(other.frames):
+        return False
+    a, b = one.frames[0], other.frames[0]
+    if (a.layout.rows, a.layout.columns, a.layout.signed) != (b.layout.rows, b.layout.columns, b.layout.signed):
+        return False
+    return a.stack == b.stack and np.array_equal(read_voxels([a], "", None), read_voxels([b], "", None))
 
 
 def _one_study(headers: list[Header]) -> tuple[list[Header], list[Skipped]]:

@@ -83,6 +83,13 @@ class Fields:
         except Exception:  # pydicom converts on access; text it cannot decode is as good as absent
             return ""
 
+    def private(self, tag: tuple[int, int]) -> str:
+        """A private element as text (uncleaned); empty where it is absent or of an unknown form."""
+        if tag not in self.dataset:
+            return ""
+        value = self.dataset.get_item(tag).value
+        return value.decode("latin-1").strip(" \0") if isinstance(value, bytes) else str(value or "")
+
     def items(self, name: str) -> list[Fields]:
         """The items of a sequence."""
         tag = _tag(name)[0]

@@ -16,13 +16,14 @@ from pydicom.dataset import Dataset
 from medvlm.errors import MedVLMError
 from medvlm.imaging.dicom_fields import Fields
 from medvlm.imaging.dicom_layout import PixelLayout, read_layout
-from medvlm.imaging.mosaic import is_mosaic, mosaic_layout, mosaic_positions
+from medvlm.imaging.mosaic import is_mosaic, read_mosaic
 from medvlm.imaging.text import clean_text
 from medvlm.imaging.windows import Shape, Table, Window
 
 # Values that tell apart stacks which share one SeriesInstanceUID (PS3.3 C.7.6.16 and C.8), and the functional group
 # that holds each in a multi-frame image.
 STACK_KEYS = {
+    "SeriesNumber": "",
     "ReferencedSegmentNumber": "SegmentIdentificationSequence",
     "EchoNumbers": "",
     "TemporalPositionIdentifier": "",
@@ -129,8 +130,7 @@ def _header(path: Path, dataset: Dataset, end: int, known: dict[str, Header]) ->
     places: list[np.ndarray] = []
     if is_mosaic(image_type, layout) and not problem:
         try:
-            layout, normal = mosaic_layout(fields, layout)
-            places = mosaic_positions(fields, layout, normal)
+            layout, places = read_mosaic(fields, image_type, layout)
         except MedVLMError as error:
             problem = str(error)
     series = fields.word("SeriesInstanceUID")
@@ -151,7 +151,7 @@ def _header(path: Path, dataset: Dataset, end: int, known: dict[str, Header]) ->
         body_part=clean_text(fields.text("BodyPartExamined"), 32).lower() if first is None else first.body_part,
         tags=_shown(fields) if first is None else first.tags,
         windows=_windows(fields) if first is None else first.windows,
-        frames=() if problem else _frames(fields, layout, spacing, places),
+        frames=() if problem else _upright(fields, _frames(fields, layout, spacing, places)),
         problem=problem,
     )
     known.setdefault(series, header)
@@ -241,6 +241,29 @@ def _frames(
         frame = _frame(fields, groups, layout, index, spacing, offsets, plain)
         frames.append(replace(frame, position=places[index]) if places else frame)
     return tuple(frames)
+
+
+# GE's research sequence epi_pepolar stores images of reversed phase encoding upside down without saying so in a
+# standard attribute: its name is in (0019,109C), its mode in (0019,10B3).
+_SEQUENCE, _MODE = (0x0019, 0x109C), (0x0019, 0x10B3)
+
+
+def _upright(fields: Fields, frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """The frames with the geometry that their rows really have."""
+    if "epi_pepolar" not in fields.private(_SEQUENCE):
+        return frames
+    mode = fields.private(_MODE).partition(".")[0]
+    odd = (int(fields.number("TemporalPositionIdentifier") or 1)) % 2 == 1
+    reversed_rows = mode == "1" or (mode == "2" and odd) or (mode == "3" and not odd)
+    return tuple(_bottom_up(frame) for frame in frames) if reversed_rows else frames
+
+
+def _bottom_up(frame: Frame) -> Frame:
+    if frame.position is None or frame.orientation is None or frame.spacing is None:
+        return frame
+    down = frame.orientation[3:]
+    last = frame.position + down * frame.spacing[0] * (frame.layout.rows - 1)
+    return replace(frame, position=last, orientation=np.concatenate([frame.orientation[:3], -down]))
 
 
 def _group(fields: Fields, groups: list[Fields], name: str) -> Fields:

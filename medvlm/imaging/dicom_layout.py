@@ -24,7 +24,8 @@ class PixelLayout:
 
     Attributes:
         offset: byte where native little-endian grey pixels of 8 or 16 bits start, or None where a decoder is needed.
-        tiles: side of the grid, where one stored image is a mosaic of slices of `rows` x `columns`; else 1.
+        tiles: columns of the grid, where one stored image is a mosaic of slices of `rows` x `columns`; else 1.
+        tile_rows: rows of that grid.
         has_lut: a modality LUT takes the place of slope and intercept.
     """
 
@@ -42,11 +43,12 @@ class PixelLayout:
     offset: int | None
     has_lut: bool
     tiles: int = 1
+    tile_rows: int = 1
 
     @property
     def frame_bytes(self) -> int:
         """Bytes of one stored image."""
-        return (self.rows * self.columns * self.tiles**2 * self.samples * self.allocated + 7) // 8
+        return (self.rows * self.columns * self.tiles * self.tile_rows * self.samples * self.allocated + 7) // 8
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -137,7 +137,7 @@ def _raw(layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray]:
 def _read_frame(file: BinaryIO, layout: PixelLayout, index: int, kind: np.dtype) -> np.ndarray:
     """One stored image `[rows, columns]`."""
     file.seek((layout.offset or 0) + index * layout.frame_bytes)
-    rows, columns = layout.rows * layout.tiles, layout.columns * layout.tiles
+    rows, columns = layout.rows * layout.tile_rows, layout.columns * layout.tiles
     stored = np.fromfile(file, kind, rows * columns)
     if stored.size != rows * columns:
         raise MedVLMError(f"{layout.path}: truncated; copy the file again.")

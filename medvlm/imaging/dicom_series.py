@@ -98,11 +98,12 @@ def _volume_series(uid: str, header: Header, stack: Stack) -> Series:
         notes.append("No rescale values: intensities are not Hounsfield units.")
 
     def load() -> Volume:
-        voxels = read_voxels(stack.frames, header.modality, header.padding)
-        return Volume(voxels, stack.affine, "HU" if hounsfield else "1", stack.calibrated)
+        voxels = stack.fill(read_voxels(stack.frames, header.modality, header.padding))
+        unit = "HU" if hounsfield else "1"
+        return Volume(voxels, stack.affine, unit, stack.calibrated, interpolated=stack.interpolated)
 
     layout = stack.frames[0].layout
-    shape = (layout.columns, layout.rows, len(stack.frames))
+    shape = (layout.columns, layout.rows, stack.slices)
     grid = Grid(shape, stack.affine, stack.calibrated, colour=layout.is_colour)
     return _make_series(uid, header, load, [frame.layout.path for frame in stack.frames], notes, grid)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from medvlm.errors import MedVLMError
 from medvlm.imaging.dicom_header import STACK_KEYS, Frame
+from medvlm.imaging.slice_places import EXACT, SAME_PLACE, even_places, slices_between, tolerance, uneven
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORIENTATION_TOLERANCE = 1e-3
@@ -24,12 +25,38 @@ class Stack:
         affine: `[4, 4]` voxel (column, row, slice) → RAS+ mm; sheared where the gantry was tilted.
         notes: what had to be decided, one sentence each.
         calibrated: every spacing is known.
+        between: where slices had to be interpolated: for each slice of the volume the number of the frame below it and
+            how far (0..1) it lies towards the next; None where every slice is a frame.
     """
 
     frames: tuple[Frame, ...]
     affine: np.ndarray
     notes: tuple[str, ...] = field(default=())
     calibrated: bool = True
+    between: tuple[tuple[int, float], ...] | None = None
+
+    @property
+    def slices(self) -> int:
+        """Slices of the volume."""
+        return len(self.frames) if self.between is None else len(self.between)
+
+    @property
+    def interpolated(self) -> float:
+        """The share of slices that no frame shows."""
+        if self.between is None:
+            return 0.0
+        return sum(EXACT < share < 1 - EXACT for _, share in self.between) / len(self.between)
+
+    def fill(self, voxels: np.ndarray) -> np.ndarray:
+        """`[i, j, frames]` → `[i, j, slices]`: as it is, or float32 interpolated along the slices."""
+        if self.between is None:
+            return voxels
+        filled = np.empty((len(self.between), voxels.shape[1], voxels.shape[0]), np.float32).transpose(2, 1, 0)
+        for number, (below, share) in enumerate(self.between):
+            filled[..., number] = voxels[..., below]
+            if share > 0:
+                filled[..., number] += np.float32(share) * (voxels[..., below + 1] - filled[..., number])
+        return filled
 
 
 def same_plane(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -65,40 +92,74 @@ def depths(frames: Sequence[Frame]) -> np.ndarray:
     return np.array([frame.position @ normal for frame in frames if frame.position is not None])
 
 
+# Values by which even places may be two interleaved acquisitions rather than one.
+_INTERLEAVED = ("AcquisitionNumber", "ImageType", "EchoNumbers", "ConvolutionKernel")
+
+
 def split_stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
     """Split frames of one plane into stacks: by echo, time, b-value, acquisition ... where those overlap in space.
 
-    A key splits only if its values cover the same region: slices that each carry their own acquisition number, one
-    after the other, stay one volume.
+    A value that divides the frames into whole volumes (the same places, each equally often) goes before one that does
+    not; slices that each carry their own value, one after the other, stay one volume. Stacks come in the order of
+    their first image.
     """
-    frames = list(frames)
+    stacks = _split(list(frames))
+    return sorted(stacks, key=lambda stack: min((frame.number, frame.index) for frame in stack))
+
+
+def _split(frames: list[Frame]) -> list[list[Frame]]:
     if len(frames) < 2:
         return [frames]
     place = depths(frames)
-    repeated = len(np.unique(np.round(place, 2))) < len(frames)
-    for key in STACK_KEYS:
-        parts: dict[str, list[Frame]] = {}
-        for frame in frames:
-            parts.setdefault(frame.stack.get(key, ""), []).append(frame)
-        if len(parts) < 2 or (not repeated and min(len(part) for part in parts.values()) < 3):
-            continue
-        if not repeated and key not in ("AcquisitionNumber", "ImageType", "EchoNumbers", "ConvolutionKernel"):
-            continue
-        if _overlap(list(parts.values())):
-            return [stack for part in parts.values() for stack in split_stacks(part)]
-    return _repetitions(frames, place) if repeated else [frames]
+    order = np.argsort(place, kind="stable")
+    # Number of the place of each frame: what lies closer together than the rounding of a header is one place.
+    slot = np.empty(len(frames), int)
+    slot[order] = np.cumsum(np.diff(place[order], prepend=place[order[0]]) >= SAME_PLACE)
+    counts = np.bincount(slot)
+    if counts.max() == 1:
+        return _interleaved(frames, place)
+    at = {id(frame): int(number) for frame, number in zip(frames, slot, strict=True)}
+    divisions = [parts for key in STACK_KEYS if len(parts := _grouped(frames, key)) > 1]
+    for parts in divisions:
+        if all(_is_whole(part, at, len(counts)) for part in parts):
+            return [stack for part in parts for stack in _split(part)]
+    if counts.min() == counts.max():
+        return _repetitions(frames, at)
+    for parts in divisions:
+        if _overlap(parts) and max(len(part) for part in parts) > 1:
+            return [stack for part in parts for stack in _split(part)]
+    return [frames]
 
 
-def _repetitions(frames: list[Frame], place: np.ndarray) -> list[list[Frame]]:
+def _grouped(frames: list[Frame], key: str) -> list[list[Frame]]:
+    parts: dict[str, list[Frame]] = {}
+    for frame in frames:
+        parts.setdefault(frame.stack.get(key, ""), []).append(frame)
+    return list(parts.values())
+
+
+def _is_whole(part: list[Frame], at: Mapping[int, int], places: int) -> bool:
+    """The part has an image at every place, equally often."""
+    counts = np.bincount([at[id(frame)] for frame in part], minlength=places)
+    return bool(counts.min() == counts.max())
+
+
+def _interleaved(frames: list[Frame], place: np.ndarray) -> list[list[Frame]]:
+    """Frames that are each alone at their place: one volume, unless only its parts are evenly spaced."""
+    if uneven(np.sort(place)):
+        for parts in (_grouped(frames, key) for key in _INTERLEAVED):
+            whole = len(parts) > 1 and min(len(part) for part in parts) >= 3
+            if whole and _overlap(parts) and not any(uneven(np.sort(depths(part))) for part in parts):
+                return parts
+    return [frames]
+
+
+def _repetitions(frames: list[Frame], at: Mapping[int, int]) -> list[list[Frame]]:
     """Every place occupied equally often, and no header value tells why: the n-th image at each place is stack n."""
-    order = np.lexsort(([frame.index for frame in frames], [frame.number for frame in frames]))
-    at: dict[float, list[Frame]] = {}
-    for index in order:
-        at.setdefault(round(float(place[index]), 2), []).append(frames[index])
-    counts = {len(group) for group in at.values()}
-    if len(counts) != 1:
-        return [frames]
-    return [[group[turn] for group in at.values()] for turn in range(counts.pop())]
+    places: dict[int, list[Frame]] = {}
+    for frame in sorted(frames, key=lambda frame: (frame.number, frame.index)):
+        places.setdefault(at[id(frame)], []).append(frame)
+    return [list(stack) for stack in zip(*places.values(), strict=True)]
 
 
 def _overlap(parts: list[list[Frame]]) -> bool:
@@ -110,7 +171,7 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     """Order frames along their normal and derive the affine.
 
     Raises:
-        MedVLMError: a duplicate, missing or uneven slice, or an impossible orientation (says where).
+        MedVLMError: a duplicate, too many missing or too uneven slices, or an impossible orientation (says where).
     """
     first = frames[0]
     if first.orientation is None or first.spacing is None:
@@ -124,15 +185,23 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     place = place[order]
     positions = np.array([frame.position for frame in frames])
     notes: list[str] = []
+    between: tuple[tuple[int, float], ...] | None = None
     thick = first.thickness is not None and first.thickness > 0
     if len(frames) == 1:
         step = np.cross(row, column) * (first.thickness if thick else 1.0)
         if not thick:
             notes.append("A single slice of unknown thickness: no size can be stated.")
     else:
-        _check_even(place)
-        step = (positions[-1] - positions[0]) / (len(frames) - 1)
-        line = positions[0] + np.arange(len(frames))[:, None] * step
+        reason = uneven(place)
+        if reason and (first.layout.allocated == 1 or first.layout.is_colour):
+            raise MedVLMError(f"{reason.rstrip('.')}, and masks and colours cannot be interpolated.")
+        even = even_places(place, reason) if reason else place
+        slope = (positions[-1] - positions[0]) / (place[-1] - place[0])
+        step = slope * (even[-1] - even[0]) / (len(even) - 1)
+        line = positions[0] + (place - place[0])[:, None] * slope
+        if reason:
+            between = slices_between(place, even)
+            notes.append(f"{reason[:1].upper()}{reason[1:]} {len(even)} even slices were interpolated from the others.")
         wander = np.linalg.norm(positions - line, axis=1)
         if wander.max() > tolerance(float(np.linalg.norm(step))):
             raise MedVLMError(
@@ -149,31 +218,4 @@ def build_stack(frames: Sequence[Frame]) -> Stack:
     affine[:3, 1] = column * first.spacing[0]
     affine[:3, 2] = step
     affine[:3, 3] = positions[0]
-    return Stack(tuple(frames), LPS_TO_RAS @ affine, tuple(notes), thick or len(frames) > 1)
-
-
-def tolerance(step: float) -> float:
-    """How far (mm) a slice may lie from its even place: rounding of the header, not a real gap."""
-    return min(0.1, 0.1 * step)
-
-
-def _check_even(place: np.ndarray) -> None:
-    """`place`: sorted millimetres along the normal."""
-    gaps = np.diff(place)
-    step = float(np.median(gaps))
-    if gaps.min() < 0.01:
-        at = place[int(gaps.argmin())]
-        count = int((gaps < 0.01).sum())
-        plural = "s" if count > 1 else ""
-        raise MedVLMError(f"{count} duplicate slice position{plural} (the first at {at:.2f} mm along the normal).")
-    even = place[0] + np.arange(len(place)) * (place[-1] - place[0]) / (len(place) - 1)
-    if np.abs(place - even).max() <= tolerance(step):
-        return
-    widest = int(gaps.argmax())
-    multiples = gaps / step
-    if np.abs(multiples - np.round(multiples)).max() < 0.1:
-        missing = int(np.round(multiples).sum()) - len(gaps)
-        slices = "slice is" if missing == 1 else "slices are"
-        gap = f"a gap of {gaps[widest]:.2f} mm instead of {step:.2f} mm"
-        raise MedVLMError(f"{missing} {slices} missing ({gap} after slice {widest + 1} at {place[widest]:.2f} mm).")
-    raise MedVLMError(f"uneven slice spacing ({gaps.min():.2f} to {gaps.max():.2f} mm).")
+    return Stack(tuple(frames), LPS_TO_RAS @ affine, tuple(notes), thick or len(frames) > 1, between)

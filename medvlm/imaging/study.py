@@ -12,7 +12,7 @@ Conventions, everywhere in the package:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Volume:
         unit: `"HU"` for CT, else `"1"`.
         calibrated: millimetres are trustworthy. When False no length, area or volume may be reported.
         oriented: left and right are known. When False no side may be reported.
+        interpolated: share of the slices that were not measured but interpolated, 0..1; trust what is seen less.
     """
 
     array: np.ndarray
@@ -39,6 +40,7 @@ class Volume:
     unit: str = "1"
     calibrated: bool = True
     oriented: bool = True
+    interpolated: float = 0.0
 
     def __post_init__(self) -> None:
         if self.array.ndim not in (3, 4) or (self.array.ndim == 4 and self.array.shape[3] != 3):
@@ -67,7 +69,7 @@ class Volume:
         orientation = io_orientation(self.affine)
         array = apply_orientation(self.array, orientation)
         affine = self.affine @ inv_ornt_aff(orientation, self.array.shape[:3])
-        return Volume(array, affine, self.unit, self.calibrated, self.oriented)
+        return replace(self, array=array, affine=affine)
 
     def to_patient(self, index: np.ndarray) -> np.ndarray:
         """`[..., 3]` voxel indices → `[..., 3]` RAS+ millimetres."""

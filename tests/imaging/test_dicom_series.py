@@ -55,9 +55,27 @@ def test_file_names_and_instance_numbers_do_not_order_the_slices(tmp_path: Path)
     assert largest_error(load_study(tmp_path).series[0].volume) <= ROUNDING
 
 
-def test_a_missing_slice_is_refused_with_its_place(tmp_path: Path):
+def test_a_missing_slice_is_interpolated_and_said(tmp_path: Path):
     write_series(tmp_path, places=[place for index, place in enumerate(positions(10)) if index != 4])
-    with pytest.raises(MedVLMError, match=r"1 slice is missing .* after slice 4"):
+    (series,) = load_study(tmp_path).series
+    assert series.grid is not None
+    assert series.grid.shape == series.volume.array.shape == (20, 24, 10)
+    assert largest_error(series.volume) <= ROUNDING
+    assert series.volume.interpolated == pytest.approx(0.1)
+    assert "1 slice is missing" in series.notes[0]
+    assert "after slice 4" in series.notes[0]
+
+
+@pytest.mark.parametrize("missing", [{3, 4, 5}, {2, 7}], ids=["three together", "more than a tenth"])
+def test_too_many_missing_slices_are_refused_with_their_place(tmp_path: Path, missing: set[int]):
+    write_series(tmp_path, places=[place for index, place in enumerate(positions(10)) if index not in missing])
+    with pytest.raises(MedVLMError, match="slices are missing"):
+        load_study(tmp_path)
+
+
+def test_slices_are_not_interpolated_across_a_wide_gap(tmp_path: Path):
+    write_series(tmp_path, places=[place for index, place in enumerate(positions(10, step=6.0)) if index != 4])
+    with pytest.raises(MedVLMError, match=r"a gap of 12.00 mm"):
         load_study(tmp_path)
 
 
@@ -81,11 +99,62 @@ def test_two_different_slices_at_one_place_are_refused(tmp_path: Path):
         load_study(tmp_path)
 
 
-def test_uneven_spacing_is_refused(tmp_path: Path):
+def test_uneven_spacing_is_resampled_and_said(tmp_path: Path):
     places = [np.array([-20.0, -30.0, z]) for z in (0, 3, 6, 9, 12, 17, 22, 27, 32, 37)]
     write_series(tmp_path, places=places)
-    with pytest.raises(MedVLMError, match=r"uneven slice spacing \(3.00 to 5.00 mm\)"):
+    (series,) = load_study(tmp_path).series
+    # At the finest gap: 37 mm in steps of at most 3 mm are 13 steps.
+    assert series.volume.array.shape[2] == 14
+    assert series.volume.spacing[2] == pytest.approx(37 / 13)
+    assert largest_error(series.volume) <= ROUNDING
+    assert "neven slice spacing (3.00 to 5.00 mm)" in series.notes[0]
+
+
+def test_very_uneven_spacing_is_refused(tmp_path: Path):
+    places = [np.array([-20.0, -30.0, z]) for z in (0, 1, 2, 3, 4, 9, 14, 19, 24, 29)]
+    write_series(tmp_path, places=places)
+    with pytest.raises(MedVLMError, match=r"uneven slice spacing \(1.00 to 5.00 mm\)"):
         load_study(tmp_path)
+
+
+def test_a_value_that_divides_into_whole_volumes_goes_before_one_that_does_not(tmp_path: Path):
+    """Diffusion images whose acquisition number changes midway (as a scanner restarts) stay whole volumes."""
+    number = 0
+    for turn in range(3):
+        for place in positions(6):
+            number += 1
+            name = tmp_path / f"{number}.dcm"
+            settings = {"AcquisitionNumber": 1 if number < 4 else 2, "TriggerTime": 40.0 * number}
+            write_slice(name, "s", number, place, sop_class=MR, intercept=-7.0 * turn, **settings)
+    series = load_study(tmp_path).series
+    assert [one.volume.array.shape for one in series] == [(20, 24, 6)] * 3
+    assert all(largest_error(one.volume) <= ROUNDING for one in series)
+
+
+def test_two_images_that_share_a_uid_but_not_their_pixels_are_both_there(tmp_path: Path):
+    write_series(tmp_path / "a", SeriesNumber=1)
+    write_series(tmp_path / "b", SeriesNumber=2, intercept=-500.0)
+    for one, two in zip(sorted((tmp_path / "a").iterdir()), sorted((tmp_path / "b").iterdir()), strict=True):
+        copied = pydicom.dcmread(two)
+        copied.SOPInstanceUID = copied.file_meta.MediaStorageSOPInstanceUID = pydicom.dcmread(one).SOPInstanceUID
+        copied.save_as(two)
+    study = load_study(tmp_path)
+    assert len(study.series) == 2
+    assert not study.skipped
+
+
+def test_images_stored_upside_down_by_a_ge_research_sequence_are_placed_as_they_lie(tmp_path: Path):
+    """(0019,10B3) of epi_pepolar: 1 means that all rows are reversed."""
+    for number, place in enumerate(positions(6), start=1):
+        path = write_slice(tmp_path / f"{number}.dcm", "s", number, place, sop_class=MR)
+        made = pydicom.dcmread(path)
+        block = made.private_block(0x0019, "GEMS_ACQU_01", create=True)
+        block.add_new(0x9C, "LO", "research/ABCD/epi_pepolar")
+        block.add_new(0xB3, "DS", "1.000000")
+        rows = np.frombuffer(made.PixelData, "<i2").reshape(24, 20)[::-1]
+        made.PixelData = rows.tobytes()
+        made.save_as(path)
+    assert largest_error(load_study(tmp_path).series[0].volume) <= ROUNDING
 
 
 def test_gantry_tilt_keeps_the_sheared_grid(tmp_path: Path):

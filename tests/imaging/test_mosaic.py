@@ -1,4 +1,4 @@
-"""Siemens mosaics: unpacked into slices that lie where the patient was."""
+"""Mosaics: unpacked into slices that lie where the patient was."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from medvlm.errors import MedVLMError
 from medvlm.imaging import load_study
@@ -79,6 +80,29 @@ def test_mosaics_of_a_time_series_are_volumes_of_their_own(tmp_path: Path):
 def test_a_mosaic_without_its_private_header_is_refused(tmp_path: Path):
     with pytest.raises(MedVLMError, match="mosaic without its private header"):
         load_study(write_mosaic(tmp_path / "m.dcm", private=False))
+
+
+def test_the_slices_of_a_united_imaging_grid_lie_where_its_sequence_says(tmp_path: Path):
+    """5 slices: 3 columns and 2 rows of the grid, the last place empty."""
+    places = positions(5, STEP, OBLIQUE)
+    stored = np.zeros((ROWS * 2, COLUMNS * 3))
+    for index, place in enumerate(places):
+        top, left = index // 3 * ROWS, index % 3 * COLUMNS
+        stored[top : top + ROWS, left : left + COLUMNS] = values_at(place, OBLIQUE, SPACING, ROWS, COLUMNS)
+    made = dataset("grid", 1, MR, ImageType=["ORIGINAL", "PRIMARY", "M", "VFRAME"])
+    made.ImageOrientationPatient = [f"{value:.8g}" for value in OBLIQUE]
+    made.PixelSpacing, made.SliceThickness, made.SpacingBetweenSlices = list(SPACING), 3.0, STEP
+    block = made.private_block(0x0065, "Image Private Header", create=True)
+    items = [Dataset() for _ in places]
+    for item, place in zip(items, places, strict=True):
+        item.ImagePositionPatient = [f"{value:.8g}" for value in place]
+    block.add_new(0x50, "DS", "5")
+    block.add_new(0x51, "SQ", items)
+    set_pixels(made, np.round(stored))
+    made.save_as(tmp_path / "g.dcm", enforce_file_format=True)
+    (series,) = load_study(tmp_path / "g.dcm").series
+    assert series.volume.array.shape == (COLUMNS, ROWS, 5)
+    assert largest_error(series.volume) <= ROUNDING
 
 
 @pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="dcm2niix is not installed")
