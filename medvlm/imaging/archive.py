@@ -1,13 +1,15 @@
-"""Containers of files: ZIP archives (bounded) and DICOMDIR."""
+"""Containers of files: ZIP archives and gzip (bounded), and DICOMDIR."""
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import stat
 import tempfile
 import weakref
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pydicom
@@ -82,6 +84,36 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> N
             if left < 0:
                 raise zipfile.BadZipFile(f"{member.filename} is longer than declared")
             file.write(chunk)
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed with gzip by its content."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def unpack_gzip(files: Sequence[Path]) -> Unpacked:
+    """Unpack single files (`slice.dcm.gz`) into a temporary folder, within bounds, under numbers and their own names.
+
+    Raises:
+        MedVLMError: a file is broken, or all of them are too large.
+    """
+    unpacked = Unpacked()
+    left = min(MAX_BYTES, shutil.disk_usage(unpacked.folder).free // 2)
+    for number, path in enumerate(files):
+        target = unpacked.folder / f"{number:06d}" / path.name.removesuffix(".gz")
+        target.parent.mkdir()
+        allowed = min(left, max(10_000_000, MAX_RATIO * path.stat().st_size))
+        try:
+            with gzip.open(path) as source, target.open("wb") as file:
+                while chunk := source.read(1 << 20):
+                    allowed, left = allowed - len(chunk), left - len(chunk)
+                    if allowed < 0:
+                        raise MedVLMError(f"{path}: it grows beyond what is allowed; that is not an image.")
+                    file.write(chunk)
+        except (OSError, EOFError, zlib.error) as error:
+            raise MedVLMError(f"{path}: cannot be unpacked ({error}).") from None
+    return unpacked
 
 
 def is_dicomdir(path: Path) -> bool:

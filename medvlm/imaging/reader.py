@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from medvlm.errors import MedVLMError
-from medvlm.imaging.archive import Unpacked, dicomdir_files, is_dicomdir, is_zip, unpack_zip
+from medvlm.imaging.archive import (
+    Unpacked,
+    dicomdir_files,
+    is_dicomdir,
+    is_gzip,
+    is_zip,
+    unpack_gzip,
+    unpack_zip,
+)
 from medvlm.imaging.dicom import load_dicom
 from medvlm.imaging.nifti import is_nifti, load_nifti
 from medvlm.imaging.raster import is_raster, load_raster
@@ -44,6 +52,8 @@ def _load_file(path: Path, modality: str | None) -> Study:
         return load_nifti(path, modality)
     if is_raster(path):
         return load_raster(path, modality)
+    if is_gzip(path):
+        return _load_packed(path, [path], [])
     if is_dicomdir(path):
         files, missing = dicomdir_files(path)
         study = load_dicom(path, files)
@@ -58,6 +68,9 @@ def _load_folder(path: Path, modality: str | None) -> Study:
         raise MedVLMError(f"{path}: the folder is empty.")
     if len(files) == 1:
         return _load_file(files[0], modality)
+    packed = [file for file in files if file.suffix == ".gz" and is_gzip(file) and not is_nifti(file)]
+    if packed:
+        return _load_packed(path, packed, [file for file in files if file not in set(packed)])
     try:
         return load_dicom(path)
     except MedVLMError:
@@ -77,8 +90,19 @@ def _load_zip(path: Path, modality: str | None) -> Study:
         study = _load_folder(unpacked.folder, modality)
     except MedVLMError as error:
         raise MedVLMError(str(error).replace(str(unpacked.folder), str(path))) from None
+    return _held(study, unpacked, path)
+
+
+def _load_packed(path: Path, packed: list[Path], others: list[Path]) -> Study:
+    """DICOM files of which some are compressed one by one."""
+    unpacked = unpack_gzip(packed)
+    files = sorted(file for file in unpacked.folder.rglob("*") if file.is_file())
+    return _held(load_dicom(path, [*files, *others]), unpacked, path)
+
+
+def _held(study: Study, unpacked: Unpacked, source: Path) -> Study:
     series = tuple(replace(one, load=_holding(one.load, unpacked)) for one in study.series)
-    return replace(study, series=series, source=path)
+    return replace(study, series=series, source=source)
 
 
 def _holding(load: Callable[[], Volume], unpacked: Unpacked) -> Callable[[], Volume]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zipfile
 from pathlib import Path
 
@@ -33,6 +34,29 @@ def test_a_zip_is_read_as_the_folder_in_it_and_leaves_nothing_behind(tmp_path: P
     assert unpacked.is_dir()
     del series
     assert not unpacked.exists()
+
+
+def test_slices_compressed_one_by_one_are_read_and_leave_nothing_behind(tmp_path: Path):
+    for path in write_series(tmp_path):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    (series,) = load_study(tmp_path).series
+    assert largest_error(series.volume) <= 0.5
+    unpacked = series.files[0].parents[1]
+    del series
+    assert not unpacked.exists()
+    one = load_study(next(tmp_path.iterdir()))
+    assert one.series[0].volume.array.shape == (20, 24, 1)
+
+
+def test_a_broken_or_endless_compressed_slice_is_refused(tmp_path: Path):
+    packed = gzip.compress(write_series(tmp_path / "in")[0].read_bytes())
+    (tmp_path / "cut.dcm.gz").write_bytes(packed[:-20])
+    with pytest.raises(MedVLMError, match="cannot be unpacked"):
+        load_study(tmp_path / "cut.dcm.gz")
+    (tmp_path / "bomb.dcm.gz").write_bytes(gzip.compress(bytes(30_000_000)))
+    with pytest.raises(MedVLMError, match="grows beyond"):
+        load_study(tmp_path / "bomb.dcm.gz")
 
 
 @pytest.mark.parametrize("name", ["../evil.dcm", "/etc/evil.dcm", "a/../../evil.dcm"])
