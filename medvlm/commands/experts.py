@@ -16,7 +16,7 @@ BATCHES, LOSS, OPTIMISER = Batches(), Loss(), Optimiser()
 
 
 def list_() -> None:
-    """List the experts that can be found, with what they read and whether their weights are there.
+    """List the experts that can be found: which are ready, and the command that gets what the others lack.
 
     Example:
         medvlm experts list
@@ -27,14 +27,19 @@ def list_() -> None:
     from medvlm.experts.registry import list_bundles
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("expert", "version", "reads", "task", "weights", "what it does"):
+    for heading in ("expert", "version", "reads", "task", "ready", "what it does"):
         table.add_column(heading)
+    todo = []
     for bundle in list_bundles():
         card = bundle.card
-        reads = " ".join((*card.modality, *card.body_part[:1]))
-        weights = "yes" if bundle.weights.is_file() else "no"
-        table.add_row(card.name, card.version, reads, card.task, weights, card.summary)
-    Console().print(table)
+        reads = " ".join((*filter(None, card.modality), *card.body_part[:1])) or "pictures"
+        table.add_row(card.name, card.version, reads, card.task, "no" if bundle.missing else "yes", card.summary)
+        if bundle.missing:
+            todo.append((card.name, bundle.missing))
+    console = Console()
+    console.print(table)
+    for name, command in todo:
+        console.print(f"{name}: {command}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show(name: str) -> None:
@@ -49,7 +54,7 @@ def show(name: str) -> None:
     bundle = find_expert(name)
     print(card_text(bundle.card))
     print(f"folder      {bundle.root}")
-    print(f"weights     {'SHA-256 ' + bundle.weights_hash() if bundle.weights.is_file() else 'not there: train it'}")
+    print(f"weights     {'not there: ' + bundle.missing if bundle.missing else 'SHA-256 ' + bundle.weights_hash()}")
 
 
 def card_text(card: ExpertCard) -> str:
@@ -202,6 +207,23 @@ def domain(name: str, cohort: Path, split: Literal["train", "validation", "test"
     print(f"domain      {written['studies']} studies, median distance {written['median']}, limit {written['limit']}")
 
 
+def pull(name: str, source: str = "") -> None:
+    """Get the weights of an expert that do not ship with medvlm; an interrupted download goes on where it stopped.
+
+    Example:
+        medvlm experts pull vista3d
+
+    Args:
+        name: name or path of the expert.
+        source: folder or address that holds the files, in place of the published one; for machines without internet.
+    """
+    from medvlm.experts.pull import pull_expert
+
+    for done in pull_expert(name, source):
+        state = f"{done.fetched / 1e6:.1f} MB fetched" if done.fetched else "here already"
+        print(f"{done.path}   {state}   SHA-256 {done.sha256}")
+
+
 def new(name: str, cohort: Path, out: Path = Path("experts")) -> None:
     """Write a bundle folder for a cohort with masks, ready to train.
 
@@ -228,4 +250,5 @@ COMMANDS = {
     "evaluate": evaluate,
     "calibrate": calibrate,
     "domain": domain,
+    "pull": pull,
 }

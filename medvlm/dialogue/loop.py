@@ -41,7 +41,7 @@ class Offer(Protocol):
 class ExpertLike(Offer, Protocol):
     """An expert that can be run; `medvlm.experts.expert.Expert` is one."""
 
-    def run(self, study: Study) -> ExpertResult: ...
+    def run(self, study: Study, argument: str = "") -> ExpertResult: ...
 
 
 @dataclass(frozen=True)

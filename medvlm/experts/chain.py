@@ -47,10 +47,6 @@ class ChainPrediction(Prediction):
             return np.zeros(self.probabilities.shape[1:], np.float32)
         return self.probabilities[self.rows[label]].float().numpy()
 
-    def structure(self, name: str) -> np.ndarray | None:
-        """The field of a structure that has a channel of its own, by name."""
-        return self.probabilities[self.named[name]].float().numpy() if name in self.named else None
-
 
 class ChainRunner:
     """A zoo bundle, ready to run on Volumes."""
@@ -83,6 +79,8 @@ class ChainRunner:
             volumes: one a channel of the input, all on one grid.
             structures: what to ask a prompted network for; ignored by others.
         """
+        from monai.transforms import reset_ops_id
+
         numbers = [number for number, name in self.bundle.labels.items() if number and name in structures]
         data = self.before(_sample(volumes, numbers))
         inputs = data[IMAGE][None].to(self.device)
@@ -92,11 +90,14 @@ class ChainRunner:
             # A chain may replace a prompt by its parts (lung by its lobes).
             asked = [int(number) for number in data[PROMPT]]
             named[self.bundle.spec.prompt] = torch.tensor(asked, device=self.device)[:, None]
-            data[PROMPT] = np.array(asked)
+            data[PROMPT] = torch.tensor(asked)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             output = self.inferer(inputs=inputs, network=self.network, **named)
         raw = output[0].float().cpu()
-        result = self.after({**data, IMAGE: data[IMAGE], PRED: _like(raw, data[IMAGE])})[PRED]
+        made = {**data, PRED: _like(raw.clone(), data[IMAGE])}
+        # A config may invert a copy of its transforms; without ids MONAI accepts the copy.
+        reset_ops_id(made)
+        result = self.after(made)[PRED]
         mask = np.rint(np.asarray(result)[0]).astype(np.uint8)
         rows, channels = self._rows(asked)
         probabilities = _activate(raw, self.bundle.spec.activation)

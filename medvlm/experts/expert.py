@@ -13,6 +13,7 @@ from medvlm.experts.applicability import check_header, check_series, choose_inpu
 from medvlm.experts.bundle import Bundle
 from medvlm.experts.card import Applicability, ExpertCard, ExpertResult
 from medvlm.experts.infer import Prediction, Predictor
+from medvlm.experts.result_cache import ResultCache, result_key
 from medvlm.experts.to_findings import Reading, read_findings_of
 from medvlm.findings.codes import code
 from medvlm.findings.finding import Finding
@@ -38,6 +39,11 @@ class Expert:
     @property
     def name(self) -> str:
         return self.bundle.name
+
+    @property
+    def prompted(self) -> bool:
+        """The network looks only for what it is asked for, so that a result is of one argument."""
+        return bool(self.bundle.spec.prompt)
 
     @property
     def device(self) -> torch.device:
@@ -84,15 +90,25 @@ class Expert:
         return self.run_series(study, self.choose(study), argument)
 
     def run_series(self, study: Study, series: Series, argument: str = "") -> ExpertResult:
-        """Read one series, without asking whether the expert applies."""
+        """Read one series, without asking whether the expert applies.
+
+        A result that is kept from before (see `medvlm.experts.result_cache`) is not computed again.
+        """
         return self._read(study, [series], argument)
 
     def _read(self, study: Study, series: Sequence[Series], argument: str) -> ExpertResult:
         start = time.perf_counter()
         volumes = [one.volume for one in series]
+        cache = ResultCache.of_user()
+        if cache is not None:
+            asked = argument.strip().lower() if self.prompted else ""
+            key = result_key(self.bundle, self.weights, volumes, asked, self.device, self.predictor.precision)
+            kept = cache.get(key, study.uid, series[0].uid)
+            if kept is not None:
+                return kept
         prediction = self._predict(volumes, argument)
-        reading = Reading(self.bundle, study.uid, series[0].uid, volumes[0], prediction, self.weights)
-        return ExpertResult(
+        reading = Reading(self.bundle, study.uid, series[0].uid, volumes[0], prediction, self.weights, argument)
+        result = ExpertResult(
             expert=self.name,
             findings=read_findings_of(reading),
             series=series[0].uid,
@@ -101,6 +117,9 @@ class Expert:
             classes=prediction.classes,
             seconds=time.perf_counter() - start,
         )
+        if cache is not None:
+            cache.put(key, result)
+        return result
 
     def _predict(self, volumes: Sequence[Volume], argument: str) -> Prediction:
         if isinstance(self.predictor, Predictor):

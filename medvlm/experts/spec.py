@@ -171,11 +171,16 @@ class FindingsSpec:
     channels: Mapping[str, int] = field(default_factory=dict)
     requires: Mapping[str, str] = field(default_factory=dict)
 
+    def rules_of(self, argument: str) -> tuple[Rule, ...]:
+        """The rules of an argument; all for `everything` and for none."""
+        wanted = argument.strip().lower()
+        return tuple(rule for rule in self.rules if wanted in ("", "everything", rule.argument))
+
     def structures_of(self, argument: str) -> tuple[str, ...]:
         """The structures that the rules of an argument read, unions taken apart; of all rules for `everything`."""
-        wanted = argument.strip().lower()
-        rules = [rule for rule in self.rules if wanted in ("", "everything", rule.argument)]
-        names = [part for rule in rules for name in rule.named() for part in self.unions.get(name, (name,))]
+        names = [
+            part for rule in self.rules_of(argument) for name in rule.named() for part in self.unions.get(name, (name,))
+        ]
         return tuple(dict.fromkeys(names))
 
 

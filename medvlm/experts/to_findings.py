@@ -38,6 +38,7 @@ class Reading:
     volume: Volume
     prediction: Prediction
     weights: str
+    argument: str = ""
 
     @property
     def mask(self) -> np.ndarray:
@@ -49,6 +50,14 @@ class Reading:
         if len(parts) < 2:
             return self.mask
         return np.where(np.isin(self.mask, parts), np.array(parts[0], self.mask.dtype), np.array(0, self.mask.dtype))
+
+    def field(self, structure: str) -> np.ndarray:
+        """Probability of a structure or union on the working grid."""
+        row = getattr(self.prediction, "named", {}).get(structure)
+        if row is not None:
+            return self.prediction.probabilities[row].float().numpy()
+        parts = self.bundle.spec.unions.get(structure, (structure,))
+        return np.clip(sum(self.prediction.channel(number) for number in self.numbers(parts)), 0.0, 1.0)
 
     def score(self, structure: str, voxels: np.ndarray) -> float:
         """Mean probability of a structure or union at voxels `[N, 3]`, 0..1."""
@@ -83,7 +92,10 @@ def read_findings_of(reading: Reading) -> tuple[Finding, ...]:
         "count": _count,
         "score": _scores,
     }
-    return tuple(finding for rule in reading.bundle.spec.rules for finding in kinds[rule.kind](rule, reading))
+    spec = reading.bundle.spec
+    # What a prompted network was not asked for, it did not look for: no Finding says that it is not there.
+    rules = spec.rules_of(reading.argument) if spec.prompt else spec.rules
+    return tuple(finding for rule in rules for finding in kinds[rule.kind](rule, reading))
 
 
 def _components(rule: Rule, reading: Reading) -> Iterator[Finding]:
@@ -134,7 +146,7 @@ def _region(rule: Rule, reading: Reading) -> Iterator[Finding]:
         where = side(part.centroid, middle, volume) if middle is not None else None
         grouped.setdefault(where, []).append(part)
     if not grouped:
-        yield _absent(rule, reading, _best_evidence(rule, label, reading))
+        yield _absent(rule, reading, _best_evidence(rule, reading))
     for where, members in grouped.items():
         voxels = np.concatenate([np.argwhere(part.mask) + _start(part) for part in members])
         score = reading.score(rule.label, voxels)
@@ -328,10 +340,10 @@ def _absent(rule: Rule, reading: Reading, score: float) -> Finding:
     )
 
 
-def _best_evidence(rule: Rule, label: int, reading: Reading) -> float:
+def _best_evidence(rule: Rule, reading: Reading) -> float:
     """How strongly the network hints at a structure it did not draw: the mean of its likeliest `minimum_ml`."""
     affine = reading.prediction.affine
-    field = reading.prediction.channel(label).ravel()
+    field = reading.field(rule.label).ravel()
     voxel = 1.0 if affine is None else abs(float(np.linalg.det(affine[:3, :3]))) / 1000
     count = min(field.size, max(1, round(rule.minimum_ml / voxel)))
     return float(np.partition(field, -count)[-count:].mean())
