@@ -11,6 +11,8 @@ import pytest
 
 # Tests run side by side; more threads in each only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests find out anew, and leave nothing in the user's folders.
+os.environ["MEDVLM_CACHE"] = "off"
 # Nothing in the tests may need a network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -89,10 +89,10 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: torch.device, network: nn.Module | None = None) -> None:
         self.bundle = bundle
         self.device = device
-        precision = choose_precision(device)
+        self.precision = choose_precision(device)
         network = bundle.load_network() if network is None else network.eval()
-        network = network.to(device=device, dtype=precision)
-        self.window = SlidingWindow(network, device, precision, WindowSettings.from_config(bundle.inference))
+        network = network.to(device=device, dtype=self.precision)
+        self.window = SlidingWindow(network, device, self.precision, WindowSettings.from_config(bundle.inference))
         numbers = {name: number for number, name in bundle.labels.items()}
         objects = {rule.label: rule.level for rule in bundle.spec.rules if rule.kind == "components"}
         self.objects = {numbers[name]: level for name, level in sorted(objects.items()) if name in numbers}
