@@ -139,9 +139,7 @@ def main() -> None:
         for name, count in rejected.items():
             error, coverage = 100 * count / counts, 100 * covered[name] / counts
             print(f"  {name:<32} type-I error {error:5.2f} %   coverage {coverage:5.2f} %", flush=True)
-            results.append(
-                {"world": world, "method": name, "studies": counts, "type1": error, "coverage": coverage}
-            )
+            results.append({"world": world, "method": name, "studies": counts, "type1": error, "coverage": coverage})
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     options.out.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
     plot(results, options.plot)
@@ -164,7 +162,9 @@ def plot(results: list[dict[str, object]], path: Path) -> None:
         half = 196 * math.sqrt(share * (1 - share) / int(row["studies"]))  # type: ignore[call-overload]
         colour = f"C{worlds.index(row['world'])}"
         axis.errorbar(100 * share, place, xerr=half, fmt="o", ms=4, color=colour, lw=1)
-    axis.set_yticks(range(len(results)), [f"{row['method']}  |  {row['world']}" for row in reversed(results)], fontsize=8)
+    axis.set_yticks(
+        range(len(results)), [f"{row['method']}  |  {row['world']}" for row in reversed(results)], fontsize=8
+    )
     axis.set(xlabel="type-I error in per cent (nominal 5)", xlim=(0, 9))
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 

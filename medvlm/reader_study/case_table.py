@@ -65,7 +65,10 @@ def read_cases(given: Any, folder: Path) -> tuple[Case, ...]:
             raise MedVLMError(f"{where}, row {number}: role '{role}' is none of {', '.join(ROLES)}.")
         base = folder / given if isinstance(given, str) else folder / "study.yaml"
         image = str(fields.get("image") or "")
-        secrets = [str(value) for key, value in fields.items() if key not in (*_KNOWN, *_CASE_KEYS) and value]
+        hidden = {key: str(value) for key, value in fields.items() if key not in (*_KNOWN, *_CASE_KEYS) and value}
+        secrets = list(hidden.values())
+        # Of a person's name each part identifies, too.
+        secrets += [word for key, value in hidden.items() if "name" in key.lower() for word in value.split()]
         cases.append(
             Case(
                 id=str(identifier),

@@ -72,7 +72,9 @@ PATTERNS: dict[str, re.Pattern[str]] = {
         re.I,
     ),
     "time of day": re.compile(r"\b(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?\s*(?:[ap]\.?m\.?|h(?:rs)?|uhr)?\b", re.I),
-    "telephone number": re.compile(r"(?<![\w.])(?:\+\d{1,3}[ -]?)?(?:\(\d{2,5}\)|\d{3,5})[ -/]\d{3,4}[ -]\d{3,5}\b"),
+    "telephone number": re.compile(
+        r"(?<![\w.])(?:\+\d{1,3}[ -]?\(?\d[\d ()/-]{5,}\d|(?:\(\d{2,5}\)|\d{3,5})[ /-]\d{3,4}[ -]\d{3,5}\b)"
+    ),
     "record number": re.compile(
         r"\b(?:mrn|acc(?:ession)?|patient id|case no|study id|record)\s*(?:no\.?|number|nr\.?)?\s*[:#]?\s*"
         r"[A-Z]{0,4}-?\d{3,}\b"

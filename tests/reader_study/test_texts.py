@@ -15,7 +15,9 @@ def test_presets_load_and_survive_json():
     for name in list_presets():
         form = load_form(name)
         again = form_from_json(form.to_json())
-        assert [(q.id, q.kind, q.options) for q in again.questions] == [(q.id, q.kind, q.options) for q in form.questions]
+        assert [(q.id, q.kind, q.options) for q in again.questions] == [
+            (q.id, q.kind, q.options) for q in form.questions
+        ]
 
 
 @pytest.mark.parametrize(
@@ -56,8 +58,12 @@ def test_an_own_form_is_read_and_a_broken_one_refused(tmp_path):
         load_form("own.yaml", tmp_path)
 
 
-MACHINE = "**Findings:**\n- There is a 9 mm nodule.\n- no effusion\n\n**Impression:**\n1. Nodule. As an AI I may be wrong."
-PERSON = "impression - \nCONCLUSION: nodule\nFINDINGS:\nThere is a 9 mm\nnodule. No effusion\nSigned by Dr. A. Weber, 10:42"
+MACHINE = (
+    "**Findings:**\n- There is a 9 mm nodule.\n- no effusion\n\n**Impression:**\n1. Nodule. As an AI I may be wrong."
+)
+PERSON = (
+    "impression - \nCONCLUSION: nodule\nFINDINGS:\nThere is a 9 mm\nnodule. No effusion\nSigned by Dr. A. Weber, 10:42"
+)
 
 
 def test_layout_signatures_and_order_of_sections_are_made_equal():
@@ -83,7 +89,9 @@ def test_identity_goes_and_measurements_stay(text, left):
 
 
 REPORT = (
-    Paragraph("FINDINGS", ("There is a 9 mm nodule in the right upper lobe.", "No pleural effusion.", "Mild emphysema.")),
+    Paragraph(
+        "FINDINGS", ("There is a 9 mm nodule in the right upper lobe.", "No pleural effusion.", "Mild emphysema.")
+    ),
 )
 
 
