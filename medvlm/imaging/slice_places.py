@@ -11,7 +11,7 @@ SAME_PLACE = 0.01  # mm
 MAX_GAP_MM = 10.0
 MAX_MISSING_TOGETHER = 2
 MAX_MISSING_SHARE = 0.1
-MAX_UNEVEN = 4.0  # largest over smallest gap
+MAX_UNEVEN = 2.0  # largest over smallest gap
 EXACT = 0.01  # share of a step within which a slice is a frame
 
 
@@ -28,7 +28,7 @@ def even_places(place: np.ndarray, reason: str) -> np.ndarray:
         raise MedVLMError(reason)
     if np.abs(gaps / step - steps).max() < 0.1:
         missing = int(steps.sum()) - len(gaps)
-        if steps.max() - 1 > MAX_MISSING_TOGETHER or missing > max(1, MAX_MISSING_SHARE * len(place)):
+        if steps.max() - 1 > MAX_MISSING_TOGETHER or missing > MAX_MISSING_SHARE * len(place):
             raise MedVLMError(reason)
         return np.linspace(place[0], place[-1], int(steps.sum()) + 1)
     if gaps.max() / gaps.min() > MAX_UNEVEN:

@@ -55,26 +55,27 @@ def test_file_names_and_instance_numbers_do_not_order_the_slices(tmp_path: Path)
     assert largest_error(load_study(tmp_path).series[0].volume) <= ROUNDING
 
 
-def test_a_missing_slice_is_interpolated_and_said(tmp_path: Path):
-    write_series(tmp_path, places=[place for index, place in enumerate(positions(10)) if index != 4])
+def test_a_missing_slice_among_many_is_interpolated_and_said(tmp_path: Path):
+    write_series(tmp_path, places=[place for index, place in enumerate(positions(20)) if index != 4])
     (series,) = load_study(tmp_path).series
     assert series.grid is not None
-    assert series.grid.shape == series.volume.array.shape == (20, 24, 10)
+    assert series.grid.shape == series.volume.array.shape == (20, 24, 20)
     assert largest_error(series.volume) <= ROUNDING
-    assert series.volume.interpolated == pytest.approx(0.1)
+    assert series.volume.interpolated == pytest.approx(1 / 20)
     assert "1 slice is missing" in series.notes[0]
     assert "after slice 4" in series.notes[0]
 
 
-@pytest.mark.parametrize("missing", [{3, 4, 5}, {2, 7}], ids=["three together", "more than a tenth"])
-def test_too_many_missing_slices_are_refused_with_their_place(tmp_path: Path, missing: set[int]):
-    write_series(tmp_path, places=[place for index, place in enumerate(positions(10)) if index not in missing])
-    with pytest.raises(MedVLMError, match="slices are missing"):
+# Three together; more than a tenth of the slices that are there.
+@pytest.mark.parametrize(("missing", "count"), [({13, 14, 15}, 40), ({4}, 10), ({2, 7, 11}, 24)])
+def test_too_many_missing_slices_are_refused_with_their_place(tmp_path: Path, missing: set[int], count: int):
+    write_series(tmp_path, places=[place for index, place in enumerate(positions(count)) if index not in missing])
+    with pytest.raises(MedVLMError, match=r"missing \(a gap of .* after slice"):
         load_study(tmp_path)
 
 
 def test_slices_are_not_interpolated_across_a_wide_gap(tmp_path: Path):
-    write_series(tmp_path, places=[place for index, place in enumerate(positions(10, step=6.0)) if index != 4])
+    write_series(tmp_path, places=[place for index, place in enumerate(positions(20, step=6.0)) if index != 4])
     with pytest.raises(MedVLMError, match=r"a gap of 12.00 mm"):
         load_study(tmp_path)
 
