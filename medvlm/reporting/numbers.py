@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from medvlm.errors import MedVLMError
 from medvlm.findings.finding import Finding
 from medvlm.reporting.report import Change, Report, Sentence
-from medvlm.reporting.support import QUANTITY, UNITS
+from medvlm.reporting.support import QUANTITY, UNITS, slack
 
 
 @dataclass(frozen=True)
@@ -28,39 +28,38 @@ def trace_sentence(sentence: Sentence, known: Sequence[Finding], changes: Sequen
     traces = []
     for match in QUANTITY.finditer(sentence.text):
         unit, factor = UNITS.get((match[2] or "").lower(), ("1", 1.0))
-        decimals = len(match[1].partition(".")[2])
-        value, slack = float(match[1]) * factor, 0.5 * 10.0**-decimals * factor + 1e-6
-        origin = _origin(value, slack, unit, cited) or _change(value, slack, unit, sentence, changes)
+        value, near = float(match[1]) * factor, slack(match[1], unit) * factor + 1e-6
+        origin = _origin(value, near, unit, cited) or _change(value, near, unit, sentence, changes)
         if not origin and unit == "1" and value == len(sentence.findings):
             origin = f"number of findings: {len(sentence.findings)}"
         traces.append(Trace(match[0].strip(), origin))
     return traces
 
 
-def _origin(value: float, slack: float, unit: str, cited: Sequence[Finding]) -> str:
+def _origin(value: float, near: float, unit: str, cited: Sequence[Finding]) -> str:
     for finding in cited:
         for row in finding.measurements:
-            if row.unit == unit and abs(row.value - value) <= slack:
+            if row.unit == unit and abs(row.value - value) <= near:
                 return f"{finding.id}: {row.code.meaning} {row.value:g} {row.unit}"
         if finding.probability is not None:
             scale = 100.0 if unit == "%" else 1.0
-            if unit in ("1", "%") and abs(finding.probability * scale - value) <= slack:
+            if unit in ("1", "%") and abs(finding.probability * scale - value) <= near:
                 return f"{finding.id}: probability {finding.probability:g}"
         if unit == "1" and any(place.slice == value for place in finding.evidence):
             return f"{finding.id}: slice {value:g}"
     return ""
 
 
-def _change(value: float, slack: float, unit: str, sentence: Sentence, changes: Sequence[Change]) -> str:
+def _change(value: float, near: float, unit: str, sentence: Sentence, changes: Sequence[Change]) -> str:
     for change in changes:
         if not {change.finding, change.prior} & set(sentence.findings) or change.before is None or change.after is None:
             continue
         numbers = {"before": change.before, "after": change.after, "difference": abs(change.after - change.before)}
         for name, number in numbers.items():
-            if unit == change.unit and abs(number - value) <= slack:
+            if unit == change.unit and abs(number - value) <= near:
                 return f"{change.finding}: {change.measure} {name} {number:g} {unit}"
         share = 100 * abs(change.after - change.before) / change.before if change.before else 0.0
-        if unit == "%" and abs(share - value) <= slack:
+        if unit == "%" and abs(share - value) <= near:
             return f"{change.finding}: {change.measure} changed by {share:.1f} %"
     return ""
 

@@ -23,8 +23,8 @@ LOBES = ("upper", "middle", "lower", "lingula")
 COUNT_WORDS = {"one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8}
 # Words by which people name a concept beyond the words of its coded meaning.
 SYNONYMS = {
-    "heart": ("cardiac", "cardiothoracic"),
-    "effusion": ("effusions",),
+    "heart": ("cardiac", "cardiothoracic", "silhouette"),
+    "effusion": ("effusions", "fluid"),
     "nodule": ("nodular",),
 }
 # Words of a coded meaning that say where or that it is a finding, not what it is.
@@ -44,6 +44,10 @@ VAGUE = {
 }
 # Words that assert nothing by themselves. Any other word must come from the Findings: "spiculated" does not pass.
 NEUTRAL = frozenset(resources.files("medvlm.reporting").joinpath("neutral_words.txt").read_text("utf-8").split())
+# How people name the amount of a fluid, mL; the limits overlap because people's do.
+AMOUNTS = {"small": (0.0, 300.0), "moderate": (150.0, 700.0), "large": (500.0, float("inf"))}
+WHOLE = re.compile(r"^no abnormalit(?:y|ies)\b[^.;\d]*\.?$", re.I)
+FURTHER = re.compile(r",?\s+and\s+(\d+)\s+(?:further|other|more)\s+([a-z]+)", re.I)
 # unit as written → (unit in a Measurement, factor)
 UNITS = {
     "mm": ("mm", 1.0),
@@ -74,6 +78,12 @@ def split_sentences(text: str) -> list[str]:
 
 def check_sentence(text: str, findings: Sequence[Finding]) -> Support:
     """Find the Findings that support one sentence."""
+    if WHOLE.match(text.strip()):
+        found = [finding for finding in findings if finding.presence != "absent"]
+        return Support((), "an expert found what it denies") if found else Support(tuple(f.id for f in findings))
+    further = FURTHER.search(text)
+    if further:
+        return _check_further(text[: further.start()] + text[further.end() :], int(further[1]), further[2], findings)
     whole = _check_clause(text, findings, ())
     if whole.findings:
         return whole
@@ -89,6 +99,17 @@ def check_sentence(text: str, findings: Sequence[Finding]) -> Support:
             return Support((), result.reason)
         supported += [identifier for identifier in result.findings if identifier not in supported]
     return Support(tuple(supported))
+
+
+def _check_further(text: str, count: int, name: str, findings: Sequence[Finding]) -> Support:
+    """`... 14 mm and 2 further nodules`: the first part for itself, and as many others of that name as it says."""
+    first = check_sentence(text, findings)
+    if not first.findings:
+        return first
+    others = [f for f in findings if f.presence != "absent" and f.id not in first.findings and name.lower() in _names(f)]
+    if len(others) != count:
+        return Support((), f"it counts {count} further, the expert counted {len(others)}")
+    return Support((*first.findings, *(finding.id for finding in others)))
 
 
 def _check_clause(clause: str, findings: Sequence[Finding], inherited: tuple[str, ...]) -> Support:
@@ -116,18 +137,22 @@ def _check_clause(clause: str, findings: Sequence[Finding], inherited: tuple[str
     present = [finding for finding in pool if only_number or finding.presence != "absent"]
     if not present:
         return Support((), "the expert did not find it")
-    placed = [finding for finding in present if _place_fits(text, finding)]
+    sides = {finding.laterality.meaning.lower() for finding in present if finding.laterality is not None}
+    both = re.search(r"\b(bilateral|both)\b", text) is not None and {"left", "right"} <= sides
+    placed = present if both else [finding for finding in present if _place_fits(text, finding)]
     if not placed:
         return Support((), "nothing was found at that side or site")
     if count is not None and count != len(placed):
         return Support((), f"it counts {count}, the expert counted {len(placed)}")
+    if not all(_amount_fits(text, finding) for finding in placed):
+        return Support((), "the amount differs from the measured volume")
     graded = [finding for finding in placed if _grade_fits(text, finding)]
     if not graded:
         return Support((), "the grade differs from the measured one")
     matching = [finding for finding in graded if all(_carries(finding, quantity) for quantity in quantities)]
     if not matching:
         return Support((), "a number in it was not measured")
-    chosen = matching if count is not None or not quantities else matching[:1]
+    chosen = matching if count is not None or both or not quantities else matching[:1]
     return Support(tuple(finding.id for finding in chosen))
 
 
@@ -176,9 +201,14 @@ def _numbers(text: str, pool: Sequence[Finding]) -> tuple[list[tuple[float, floa
         if match.span(1) == taken:
             continue
         unit, factor = UNITS.get((match[2] or "").lower(), ("1", 1.0))
-        decimals = len(match[1].partition(".")[2])
-        quantities.append((float(match[1]) * factor, 0.5 * 10.0**-decimals * factor + 1e-6, unit))
+        quantities.append((float(match[1]) * factor, slack(match[1], unit) * factor + 1e-6, unit))
     return quantities, count
+
+
+def slack(written: str, unit: str) -> float:
+    """Half a unit of the last digit written; volumes of ten and more are given in tens (`390 mL`)."""
+    decimals = len(written.partition(".")[2])
+    return 5.0 if unit == "mL" and not decimals and written.endswith("0") else 0.5 * 10.0**-decimals
 
 
 def _carries(finding: Finding, quantity: tuple[float, float, str]) -> bool:
@@ -203,6 +233,14 @@ def _place_fits(text: str, finding: Finding) -> bool:
     if re.search(r"\b(bilateral|both)\b", text) and not both:
         return False
     return all(lobe in site for lobe in LOBES if re.search(rf"\b{lobe}\b", text))
+
+
+def _amount_fits(text: str, finding: Finding) -> bool:
+    volume = next((row.value for row in finding.measurements if row.unit == "mL"), None)
+    word = next((word for word in AMOUNTS if re.search(rf"\b{word}\b", text)), None)
+    if volume is None or word is None or finding.measure("Long axis") is not None:
+        return True
+    return AMOUNTS[word][0] <= volume <= AMOUNTS[word][1]
 
 
 def _says_state(text: str, concept: Concept) -> bool:

@@ -51,8 +51,8 @@ def cite(report: Report, sentence: Sentence) -> str:
         return ""
     finding = report.finding(sentence.findings[0])
     parts = [finding.provenance.expert]
-    if finding.probability is not None:
-        parts.append(f"p {finding.probability:.2f}")
+    if finding.confidence is not None:
+        parts.append(f"p {finding.confidence:.2f}")
     if finding.evidence and finding.evidence[0].slice is not None and finding.presence != "absent":
         parts.append(f"slice {finding.evidence[0].slice}")
     return f"[{', '.join(parts)}]"

@@ -32,7 +32,7 @@ def test_every_number_is_traced_to_a_measurement(tmp_path):
 
 def test_a_number_that_is_in_no_measurement_fails_the_report(tmp_path, monkeypatch):
     monkeypatch.setattr("medvlm.reporting.compose.brief", lambda finding: "Nodule of 15 mm.")
-    with pytest.raises(MedVLMError, match="'15 mm' in 'Nodule of 15 mm.' is in no measurement"):
+    with pytest.raises(MedVLMError, match=r"'15 mm' in 'Nodule of 15 mm\.' is in no measurement"):
         write_report(study(), [expert()], tmp_path / "out", formats=())
     assert not (tmp_path / "out").exists()
 
