@@ -40,30 +40,40 @@ OWN_WORDS = {
 
 
 class TextScanner:
-    """Finds leaks in strings. Needles are whole words without regard to case and punctuation."""
+    """Finds leaks in strings. Needles are whole words without regard to case and punctuation.
+
+    A study shows each sentence many times, to many readers and in several formats; each is searched once.
+    """
 
     def __init__(self, secrets: StudySecrets) -> None:
         self._single: dict[str, str] = {}
-        self._multiple: list[tuple[str, str]] = []
+        self._multiple: dict[str, list[tuple[str, str]]] = {}  # by the first word
+        self._known: dict[tuple[str, bool], list[LeakFound]] = {}
         for kind, needles in (("patient identifier", secrets.identifiers), ("source name", secrets.sources)):
             for needle in needles:
                 if " " in needle:
-                    self._multiple.append((needle, kind))
+                    self._multiple.setdefault(needle.split(" ", 1)[0], []).append((needle, kind))
                 else:
                     self._single[needle] = kind
 
     def find_names(self, text: str) -> list[LeakFound]:
         """Identifiers and names of sources."""
         words = _WORDS.findall(text.casefold())
-        found = [(self._single[word], word) for word in dict.fromkeys(words) if word in self._single]
-        if self._multiple:
+        unique = dict.fromkeys(words)
+        found = [(self._single[word], word) for word in unique if word in self._single]
+        longer = [pair for word in unique for pair in self._multiple.get(word, ())]
+        if longer:
             joined = f" {' '.join(words)} "
-            if any(character.isdigit() for character in joined) or len(joined) > 4:
-                found += [(kind, needle) for needle, kind in self._multiple if f" {needle} " in joined]
+            found += [(kind, needle) for needle, kind in longer if f" {needle} " in joined]
         return found
 
     def find(self, text: str, prose: bool = False) -> list[LeakFound]:
         """Everything in a string; `prose` also looks at the layout, which normalised reports do not have."""
+        if (text, prose) not in self._known:
+            self._known[text, prose] = self._find(text, prose)
+        return list(self._known[text, prose])
+
+    def _find(self, text: str, prose: bool) -> list[LeakFound]:
         found = self.find_names(text)
         for kind, pattern in PATTERNS.items():
             if match := pattern.search(text):

@@ -118,7 +118,9 @@ def normalise_report(text: str, words: Iterable[str] = ()) -> tuple[Paragraph, .
 
 def remove_identity(text: str, words: Iterable[str] = ()) -> str:
     """Text with names, dates, numbers of persons and the given words replaced by marks in brackets."""
-    for word in sorted({word for word in words if len(word.strip()) >= 2}, key=len, reverse=True):
+    small = text.casefold()
+    present = {word for word in words if len(word.strip()) >= 2 and word.casefold() in small}
+    for word in sorted(present, key=len, reverse=True):
         if word.casefold() in text.casefold():
             text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "[removed]", text, flags=re.I)
     for kind, pattern in PATTERNS.items():

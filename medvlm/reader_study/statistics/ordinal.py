@@ -154,9 +154,10 @@ class _Laplace:
         dense, mixed = np.eye(width), np.zeros((width, big_size))
         for i, (first, sd) in enumerate(zip(data.groups[:-1], sds)):
             place = self.offsets[i] + first
-            np.add.at(mixed, (place, big), sd * big_sd * curve)
+            mixed += np.bincount(place * big_size + big, sd * big_sd * curve, width * big_size).reshape(mixed.shape)
             for j, (second, other) in enumerate(zip(data.groups[:-1], sds)):
-                np.add.at(dense, (place, self.offsets[j] + second), sd * other * curve)
+                cell = place * width + self.offsets[j] + second
+                dense += np.bincount(cell, sd * other * curve, width * width).reshape(dense.shape)
         schur = dense - (mixed / diagonal) @ mixed.T
         factor = np.linalg.cholesky(schur)
         small_gradient = np.concatenate(gradients[:-1])

@@ -1,0 +1,354 @@
+"""Fine-tuning speed and memory, beside TRL's SFTTrainer and transformers' Trainer, in one run on one machine.
+
+    pip install trl
+    python benchmarks/finetune.py --out benchmarks/results/finetune.json
+
+The same tiny VLM (the same first weights), the same synthetic conversations, the same number of conversations a step,
+the same precision (bf16 computing, float32 master weights) and optimiser for all. Peers run as their documentation
+says for VLMs (loss on the assistant's words, no truncation) in the variants of `PEERS`; the best of them counts, for
+each figure by itself. Each measurement is a process of its own. Time is that of the whole training, tokenising and the
+feature cache of medvlm included. Memory is the peak of the process above what it held after its imports. The loss is
+that of the final weights on held-out conversations, computed by one function for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BATCH, RATE, WARMUP = 16, 1e-3, 0.05
+ADAMW = {"betas": (0.9, 0.95), "weight_decay": 0.01}
+TRAIN, VALIDATION, IMAGES = 512, 64, 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """What trains, and how large the vocabulary is."""
+
+    tuning: dict[str, str]
+    vocabulary: int | None = None
+    batch: int = BATCH
+
+
+ROWS = {
+    "frozen tower": Row({"vision": "freeze"}),
+    "nothing frozen": Row({}),
+    "150,000 tokens": Row({"vision": "freeze", "language": "lora"}, 150_000),
+    "150,000 tokens, full": Row({"vision": "freeze"}, 150_000),
+}
+# Peer variants: TRL's own defaults (gradient checkpointing on), then the quicker choices of both.
+PEERS: dict[str, dict[str, Any]] = {
+    "trl": {},
+    "trl, no checkpointing": {"gradient_checkpointing": False},
+    "trainer": {},
+    "trainer, grouped": {"train_sampling_strategy": "group_by_length"},
+}
+
+
+def write_data(folder: Path) -> None:
+    """Report-like conversations (log-normal lengths) about pictures of 512 x 512 pixels; the same every time."""
+    from PIL import Image
+    from scipy.ndimage import gaussian_filter
+
+    random = np.random.default_rng(0)
+    for number in range(IMAGES):
+        blobs = gaussian_filter(random.normal(size=(512, 512)), 12)
+        grey = np.uint8(255 * (blobs - blobs.min()) / np.ptp(blobs))
+        Image.fromarray(grey).convert("RGB").save(folder / f"{number}.png")
+    sites = ["right upper lobe", "left lower lobe", "lingula", "right middle lobe", "left upper lobe"]
+    kinds = ["solid", "part-solid", "ground-glass", "calcified"]
+    for split, count in (("train", TRAIN), ("validation", VALIDATION)):
+        rows = []
+        for index in range(count):
+            messages = []
+            for turn in range(int(random.integers(1, 4))):
+                lines = int(np.clip(random.lognormal(0.4, 0.7), 1, 8))
+                found = [
+                    f"{random.choice(kinds)} nodule of {random.integers(3, 30)} mm in the {random.choice(sites)}"
+                    for _ in range(lines)
+                ]
+                asked = [{"type": "text", "text": "The expert reports: " + "; ".join(found) + ". What is the finding?"}]
+                messages.append({"role": "user", "content": ([{"type": "image"}] if not turn else []) + asked})
+                answer = "There is a " + ", and a ".join(found[: max(1, lines // 2)]) + "."
+                messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+            name = f"{split}-{index}"
+            row = {"id": name, "patient": name, "split": split, "task": "", "messages": messages}
+            rows.append(json.dumps(row | {"images": [f"{index % IMAGES}.png"], "findings": [], "symbols": {}}))
+        (folder / f"{split}.jsonl").write_text("\n".join(rows) + "\n")
+
+
+def write_start(folder: Path, data: Path, vocabulary: int | None, seed: int) -> None:
+    """The model that every engine starts from."""
+    from dataclasses import replace
+
+    from medvlm.dialogue.conversation import read_conversations
+    from medvlm.models.load import LoadedModel
+    from medvlm.models.tiny import build_tiny_model, build_tiny_processor, read_tiny_config
+
+    config = replace(read_tiny_config(), seed=seed)
+    texts = [turn.text for row in read_conversations(data / "train.jsonl") for turn in row.turns]
+    processor = build_tiny_processor(config, texts)
+    model = build_tiny_model(config, processor)
+    if vocabulary:
+        model.resize_token_embeddings(vocabulary, mean_resizing=False)
+    LoadedModel(model, processor, "start").save(folder)
+
+
+class Clock:
+    """Seconds at each optimiser step."""
+
+    def __init__(self) -> None:
+        self.steps: list[float] = []
+
+    def tick(self) -> None:
+        self.steps.append(time.perf_counter())
+
+
+def with_medvlm(start: Path, data: Path, row: Row, options: dict[str, Any], seed: int, epochs: int, clock: Clock) -> Any:
+    import lightning.pytorch as pl
+
+    from medvlm.models.parts import Tuning
+    from medvlm.training.data import ConversationData
+    from medvlm.training.finetune import FineTune
+    from medvlm.training.paths import Paths
+
+    class Ticks(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step > len(clock.steps):
+                clock.tick()
+
+    rows, pieces = TRAIN // row.batch, options.pop("pieces", 1)
+    if "paths" in options:
+        options["paths"] = Paths(**(options["paths"] or {"packing": "off", "features": "off", "fused_loss": "off"}))
+    conversations = ConversationData(
+        train=[data / "train.jsonl"], batch_tokens=10**6, batch_size=row.batch // pieces, seed=seed, **options.pop("data", {})
+    )
+    module = FineTune(str(start), tuning=Tuning(**row.tuning), learning_rate=RATE, warmup=WARMUP, floor=0.0, **options)
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        precision="bf16-true",
+        accumulate_grad_batches=pieces,
+        accelerator="cpu",
+        gradient_clip_val=1.0,
+        callbacks=[Ticks()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        default_root_dir=data,
+    )
+    trainer.fit(module, conversations)
+    assert abs(len(clock.steps) / epochs - rows) <= 0.1 * rows, f"{len(clock.steps) / epochs} steps an epoch"
+    module.full_precision()
+    return module.loaded.model
+
+
+def peer(start: Path, row: Row) -> tuple[Any, Any]:
+    """Model (float32 masters, computed in bf16 by autocast) and processor, frozen as `row` says."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model = AutoModelForImageTextToText.from_pretrained(start, dtype="float32")
+    processor = AutoProcessor.from_pretrained(start)
+    if row.tuning.get("vision") == "freeze":
+        model.model.vision_tower.requires_grad_(False)
+    if row.tuning.get("language") == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        targets = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+        saved = ["multi_modal_projector"]
+        model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=targets, modules_to_save=saved))
+    return model, processor
+
+
+def messages(data: Path) -> Any:
+    """The conversations as a `datasets.Dataset` with `messages` and decoded-on-access `images`."""
+    from datasets import Dataset, Features, Image, List, Value
+
+    rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
+    part = {"type": Value("string"), "text": Value("string")}
+    features = Features(
+        {"messages": List({"role": Value("string"), "content": List(part)}), "images": List(Image())}
+        | {"length": Value("int64")}
+    )
+
+    def given(row: dict[str, Any]) -> dict[str, Any]:
+        content = [
+            {"role": m["role"], "content": [{"type": p["type"], "text": p.get("text")} for p in m["content"]]}
+            for m in row["messages"]
+        ]
+        length = sum(len(p["text"] or "") for m in content for p in m["content"])
+        return {"messages": content, "images": [str(data / name) for name in row["images"]], "length": length}
+
+    return Dataset.from_list([given(row) for row in rows], features=features)
+
+
+def settings(out: Path, seed: int, epochs: int, batch: int) -> dict[str, Any]:
+    return {
+        "output_dir": str(out),
+        "seed": seed,
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch,
+        "learning_rate": RATE,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": WARMUP,
+        "adam_beta2": ADAMW["betas"][1],
+        "weight_decay": ADAMW["weight_decay"],
+        "bf16": True,
+        "use_cpu": True,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 10,
+        "disable_tqdm": True,
+    }
+
+
+def ticking(clock: Clock) -> Any:
+    from transformers import TrainerCallback
+
+    class Ticks(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            clock.tick()
+
+    return Ticks()
+
+
+def with_trl(start: Path, data: Path, row: Row, options: dict[str, Any], seed: int, epochs: int, clock: Clock) -> Any:
+    from trl import SFTConfig, SFTTrainer
+
+    model, processor = peer(start, row)
+    given = settings(data, seed, epochs, row.batch) | options
+    config = SFTConfig(**given, max_length=None, assistant_only_loss=True)
+    dataset = messages(data).remove_columns("length")
+    trainer = SFTTrainer(model, config, train_dataset=dataset, processing_class=processor, callbacks=[ticking(clock)])
+    trainer.train()
+    return trainer.model
+
+
+def with_trainer(start: Path, data: Path, row: Row, options: dict[str, Any], seed: int, epochs: int, clock: Clock) -> Any:
+    from transformers import Trainer, TrainingArguments
+
+    model, processor = peer(start, row)
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        chats = []
+        for one in rows:
+            pictures = iter(one["images"])
+            chats.append(
+                [
+                    {"role": m["role"], "content": [_part(p, pictures) for p in m["content"]]}
+                    for m in one["messages"]
+                ]
+            )
+        batch = processor.apply_chat_template(
+            chats,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            return_assistant_tokens_mask=True,
+            processor_kwargs={"padding": True, "padding_side": "right", "add_special_tokens": False},
+        )
+        labels = batch["input_ids"].clone()
+        labels[batch.pop("assistant_masks") == 0] = -100
+        batch["labels"] = labels
+        return dict(batch)
+
+    def _part(part: dict[str, Any], pictures: Any) -> dict[str, Any]:
+        return {"type": "image", "image": next(pictures)} if part["type"] == "image" else part
+
+    given = settings(data, seed, epochs, row.batch) | options | {"remove_unused_columns": False}
+    arguments = TrainingArguments(**given)
+    trainer = Trainer(
+        model, arguments, train_dataset=messages(data), data_collator=collate, callbacks=[ticking(clock)]
+    )
+    trainer.train()
+    return trainer.model
+
+
+def memory(key: str) -> float:
+    """`VmRSS` or `VmHWM` of this process in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
+
+
+def held_out_loss(model: Any, start: Path, data: Path) -> float:
+    """Mean loss of the learnt tokens of the validation conversations, in float32."""
+    import torch
+    from transformers import AutoProcessor
+
+    from medvlm.dialogue.conversation import read_conversations
+    from medvlm.models.chat import ChatEncoder
+    from medvlm.training.collate import TrainingCollator, tokenise
+    from medvlm.training.loss import supervised_loss
+
+    processor = AutoProcessor.from_pretrained(start)
+    rows = tokenise(read_conversations(data / "validation.jsonl"), ChatEncoder(processor, data), 4096).rows
+    collator = TrainingCollator(processor.tokenizer.pad_token_id)
+    model = model.float().eval()
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for first in range(0, len(rows), 8):
+            loss, tokens = supervised_loss(model, collator(rows[first : first + 8]))
+            total, count = total + float(loss), count + int(tokens)
+    return total / count
+
+
+ENGINES = {"medvlm": with_medvlm, "trl": with_trl, "trainer": with_trainer}
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """One measurement: train, print one JSON line."""
+    import torch
+
+    if arguments.engine.startswith("medvlm"):
+        import lightning.pytorch
+
+        import medvlm.training.finetune  # noqa: F401
+    elif arguments.engine.startswith("trl"):
+        import trl  # noqa: F401
+        from trl import SFTTrainer  # noqa: F401
+    import transformers
+
+    transformers.AutoModelForImageTextToText, transformers.Trainer  # noqa: B018 - lazy imports happen here
+    row, start, data = ROWS[arguments.row], Path(arguments.start), Path(arguments.data)
+    clock = Clock()
+    torch.manual_seed(arguments.seed)
+    before = memory("VmRSS")
+    began = time.perf_counter()
+    engine = ENGINES[arguments.engine.partition(",")[0]]
+    model = engine(start, data, row, json.loads(arguments.options), arguments.seed, arguments.epochs, clock)
+    seconds = time.perf_counter() - began
+    peak = memory("VmHWM")
+    skip = min(4, len(clock.steps) // 3)
+    steady = (clock.steps[-1] - clock.steps[skip]) / (len(clock.steps) - 1 - skip)
+    measured = {"seconds": seconds, "step": steady, "steps": len(clock.steps), "imports": before, "peak": peak}
+    measured["loss"] = held_out_loss(model, start, data)
+    Path(arguments.result).write_text(json.dumps(measured))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    for name in ("engine", "row", "start", "data", "options", "result"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--seed", type=int); parser.add_argument("--epochs", type=int)
+    parser.add_argument("--prepare", action="store_true")
+    a = parser.parse_args()
+    if a.prepare:
+        Path(a.data).mkdir(exist_ok=True, parents=True)
+        write_data(Path(a.data)); write_start(Path(a.start), Path(a.data), ROWS[a.row].vocabulary, 0)
+    else:
+        work(a)
