@@ -1,0 +1,139 @@
+"""One page an evaluation: bars with intervals, tables, the worst cases with their pictures. It needs no other file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import medvlm
+from medvlm.evaluation.bootstrap import Interval
+from medvlm.evaluation.table import gain, percent
+from medvlm.storage import write_text
+
+WORST = 20
+PICTURE_SIDE = 360
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar with its interval."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars over one axis of shares; `low` and `high` are its ends."""
+
+    title: str
+    bars: tuple[Bar, ...]
+    note: str = ""
+
+    @property
+    def low(self) -> float:
+        return -1.0 if any(bar.low < -0.5 for bar in self.bars) else -0.5 if any(b.low < 0 for b in self.bars) else 0.0
+
+    @property
+    def high(self) -> float:
+        return 1.0
+
+    @property
+    def ticks(self) -> tuple[float, ...]:
+        return tuple(tick / 4 for tick in range(int(4 * self.low), 5))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """One wrong answer; `image` is a data address, `more` further lines."""
+
+    id: str
+    question: str
+    truth: str
+    answer: str
+    image: str = ""
+    more: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that is shown."""
+
+    title: str
+    about: tuple[str, ...]
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    cases: tuple[CaseView, ...] = ()
+    cases_note: str = ""
+    signatures: tuple[str, ...] = field(default=())
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Write one HTML file."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("medvlm.evaluation", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    write_text(path, environment.get_template("page.html").render(page=page, version=medvlm.__version__))
+
+
+def bars(rows: Mapping[Any, Interval | None], signed: bool = False) -> tuple[Bar, ...]:
+    """Intervals as bars; `signed` writes differences in points."""
+    return tuple(
+        Bar(name.replace("_", " "), row.value, row.low, row.high, gain(row) if signed else percent(row.value))
+        for name, row in rows.items()
+        if row is not None
+    )
+
+
+def interval_text(row: Interval | None) -> str:
+    """`71 % (63 to 79)`."""
+    if row is None:
+        return "-"
+    return f"{100 * row.value:.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f})"
+
+
+def picture_address(path: Path) -> str:
+    """A picture, made small, as a data address; empty where it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+    except OSError:
+        return ""
+    small.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+    buffer = BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def first_of_each_patient(rows: Sequence[tuple[str, CaseView]], limit: int = WORST) -> tuple[CaseView, ...]:
+    """The first cases in order, different patients before second cases of one."""
+    seen: dict[str, int] = {}
+    ranked = []
+    for number, (patient, case) in enumerate(rows):
+        seen[patient] = seen.get(patient, 0) + 1
+        ranked.append((seen[patient], number, case))
+    return tuple(case for _, _, case in sorted(ranked, key=lambda item: item[:2])[:limit])
