@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data": ("medvlm.commands.data", "build conversations and prepare public data sets"),
     "pathway": ("medvlm.commands.pathway", "lint, simulate, score and show clinical pathways"),
     "curriculum": ("medvlm.commands.curriculum", "run the ordered stages that specialise one model"),
+    "preview": ("medvlm.commands.preview", "what a training run will learn, leave out, train and cost"),
+    "plan": ("medvlm.commands.plan", "parameters, memory, hours and dollars of a training run, before it is started"),
     "fit": ("medvlm.training.cli", "fine-tune a vision-language model (LightningCLI)"),
     "validate": ("medvlm.training.cli", "validation loss of a model (LightningCLI)"),
     "test": ("medvlm.training.cli", "score a model on held-out questions (LightningCLI)"),
@@ -78,6 +80,10 @@ def function_parser(prog: str, function: Callable[..., object]) -> Parser:
     for name in lists:
         described = (function.__doc__ or "").partition(f"{name}: ")[2].splitlines()
         parser.add_argument(name, type=get_args(hints[name])[0], nargs="+", help=described[0] if described else "")
+    for action in parser._actions:  # `from_` is how Python writes an option that is one of its own words
+        for option in [text for text in action.option_strings if text.endswith("_")]:
+            parser._option_string_actions[option[:-1]] = parser._option_string_actions.pop(option)
+            action.option_strings = [text.removesuffix("_") for text in action.option_strings]
     return parser
 
 
@@ -94,7 +100,7 @@ def run_function(prog: str, function: Callable[..., object], argv: Sequence[str]
 def run_command(name: str, argv: Sequence[str]) -> None:
     """Run one command with its own arguments.
 
-    A command module has either `COMMAND` (a function) or `COMMANDS` (subcommand name → function).
+    A command module has `COMMAND` (a function), `COMMANDS` (subcommand name → function) or `MAIN` (takes arguments).
     """
     if name in LIGHTNING:
         from medvlm.training.cli import main as lightning_main
@@ -103,7 +109,15 @@ def run_command(name: str, argv: Sequence[str]) -> None:
         return
     module = importlib.import_module(COMMANDS[name][0])
     prog = f"medvlm {name}"
-    if hasattr(module, "COMMAND"):
+    if hasattr(module, "MAIN"):  # takes the options of `medvlm fit`, which are no function's
+        module.MAIN(argv)
+        return
+    named = argv[0] if argv else ""
+    if hasattr(module, "COMMAND") and named not in getattr(module, "COMMANDS", {}):
+        # A module's POSITIONAL names the option that a first bare argument stands for.
+        bare = getattr(module, "POSITIONAL", None)
+        if bare is not None and argv and not argv[0].startswith("-"):
+            argv = [f"--{bare}", *argv]
         run_function(prog, module.COMMAND, argv)
         return
     subcommands: dict[str, Callable[..., object]] = module.COMMANDS

@@ -152,7 +152,7 @@ def build_small_model(
         language.resize_token_embeddings(len(tokenizer))
         text = language.config.to_dict()
         text.pop("quantization_config", None)
-        model = Idefics3ForConditionalGeneration(
+        model: Any = Idefics3ForConditionalGeneration(
             Idefics3Config(
                 vision_config={
                     "hidden_size": config.vision_width,
@@ -166,7 +166,6 @@ def build_small_model(
                 image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
                 scale_factor=config.scale_factor,
                 tie_word_embeddings=True,
-                pad_token_id=tokenizer.pad_token_id,
             )
         )
     model.model.text_model.load_state_dict(language.model.state_dict())
@@ -176,7 +175,8 @@ def build_small_model(
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
     )
-    return model.to(torch.bfloat16)
+    small: Idefics3ForConditionalGeneration = model.to(torch.bfloat16)
+    return small
 
 
 def _tower_weights(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
