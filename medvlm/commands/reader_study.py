@@ -10,6 +10,62 @@ from typing import Any, Literal
 from medvlm.errors import MedVLMError
 
 
+def begin(
+    cohort: Path,
+    *,
+    out: Path,
+    model: str | None = None,
+    experts: list[str] | None = None,
+    split: Literal["train", "validation", "test"] = "test",
+    cases: int = 24,
+    readers: int = 4,
+    seed: int = 0,
+    device: str = "auto",
+) -> None:
+    """Make a study folder from a cohort: a model's reports against the reference reports, and a study.yaml to edit.
+
+    Example:
+        medvlm reader-study begin runs/quickstart/clinic --model runs/quickstart/fit/model --out study/
+
+    Args:
+        cohort: folder of a cohort whose studies have reference reports.
+        out: folder to write; reports that are there already are kept.
+        model: folder or hub id of the model that writes the reports (default: text from the measurements).
+        experts: names of the experts that may run (default: all that apply).
+        split: part of the cohort.
+        cases: number of cases, the first ones of the split; 0 takes all.
+        readers: number of readers.
+        seed: of the study.
+        device: where experts and model run.
+    """
+    from rich.progress import track
+
+    from medvlm.imaging.cohort import read_cohort
+    from medvlm.imaging.reader import load_study
+    from medvlm.reader_study.begin import StudyCase, write_study_folder
+    from medvlm.reporting.draft import VLMWriter
+    from medvlm.reporting.generate import open_experts, write_report
+
+    read = read_cohort(cohort)
+    entries = [entry for entry in read.split(split) if entry.report]
+    entries = entries[:cases] if cases else entries
+    listed = [
+        StudyCase(
+            entry.id, entry.patient, read.root / entry.study, (read.root / str(entry.report)).read_text("utf-8"), ""
+        )
+        for entry in entries
+    ]
+    path = write_study_folder(out, read.name, listed, readers, seed)
+    opened, untrained = open_experts(experts, device)
+    writer = VLMWriter(model, device) if model else None
+    for entry in track(entries, "reports", transient=True):
+        if not (out / "vlm" / entry.id / "report.json").is_file():
+            study = load_study(read.root / entry.study)
+            write_report(study, opened, out / "vlm" / entry.id, writer, device, untrained, ("text",))
+    print(f"study        {len(entries)} cases, reports in {out / 'vlm'} and {out / 'reference.csv'}")
+    print(f"next         edit {path}, then: medvlm reader-study design {path}")
+
+
 def design(study: Path, power: bool = True, out: Path | None = None, simulations: int = 500) -> None:
     """Check a study.yaml: load per reader, balance and power; refuses what cannot work.
 
@@ -280,6 +336,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 COMMANDS = {
+    "begin": begin,
     "design": design,
     "export": export,
     "collect": collect,

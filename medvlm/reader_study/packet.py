@@ -15,7 +15,8 @@ from medvlm.reader_study.forms import ERROR_CATEGORIES, SIGNIFICANCE, Form
 from medvlm.reader_study.normalise import Paragraph, to_json
 
 # No letters or digits that can be taken for each other.
-ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
+LETTERS = "ABCDEFGHJKMNPQRSTUVWXYZ"
+ALPHABET = LETTERS + "23456789"
 # Every file of a packet carries this time: when it was made would tell the order in which it was made.
 FIXED_TIME = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 FIXED_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -92,9 +93,9 @@ class Codes:
         self._given: set[str] = set()
 
     def draw(self, length: int = 6) -> str:
-        """A new code of capital letters and digits."""
+        """A new code: a letter at every other place, so that none reads like a number of a record or a date."""
         while True:
-            code = "".join(secrets.choice(ALPHABET) for _ in range(length))
+            code = "".join(secrets.choice(ALPHABET if place % 2 else LETTERS) for place in range(length))
             if code not in self._given:
                 self._given.add(code)
                 return code

@@ -110,7 +110,7 @@ def _row(
 def _instrument(rows: list[list[str]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
-        for name, data in (("instrument.csv", _csv([API_COLUMNS, *rows[1:]])), ("origin.txt", b"medvlm")):
+        for name, data in (("instrument.csv", _csv([API_COLUMNS, *rows[1:]])), ("origin.txt", b"reader-study")):
             entry = zipfile.ZipInfo(name, FIXED_ZIP_TIME)
             entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
             target.writestr(entry, data)
