@@ -12,6 +12,7 @@ def build(
     findings: Path,
     out: Path,
     questions: str = "chest_ct",
+    phrasings: Path | None = None,
     expert: int = 8,
     plain: int = 4,
     practice: int = 24,
@@ -34,6 +35,7 @@ def build(
         findings: folder that 'medvlm annotate' wrote.
         out: folder for train.jsonl, validation.jsonl, test.jsonl, data.json and images/.
         questions: curriculum whose questions.yaml is asked, or a YAML file of your own.
+        phrasings: YAML file of other test phrasings (family → list), written without a look at those of the questions.
         expert: training conversations with the expert on offer, a study.
         plain: training conversations without an expert, a study.
         practice: training conversations with made-up findings and no picture, a study.
@@ -61,7 +63,8 @@ def build(
         conflict=conflict,
         style=style,
     )
-    card = build_dataset(read_cohort(cohort), findings, questions, out, mix, seed, workers)
+    studies = read_cohort(cohort)
+    card = build_dataset(studies, findings, questions, out, mix, seed, workers, phrasings=phrasings)
     counts = " · ".join(f"{card['conversations'][split]:,} {split}" for split in card["conversations"])
     print(f"conversations    {counts} · {card['shared_patients']} shared patients in {out}")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from medvlm.dialogue.build import Mix, StudyFacts, build_conversations
 from medvlm.dialogue.conversation import Conversation, write_conversations
-from medvlm.dialogue.questions import read_questions
+from medvlm.dialogue.questions import read_questions, rephrased
 from medvlm.dialogue.views import render_cohort
 from medvlm.errors import MedVLMError
 from medvlm.experts.bundle import Bundle
@@ -41,6 +41,7 @@ def build_dataset(
     seed: int = 0,
     workers: int = 2,
     progress: bool = True,
+    phrasings: Path | None = None,
 ) -> dict[str, Any]:
     """Build all conversations of a cohort, render its pictures and write the folder.
 
@@ -53,6 +54,7 @@ def build_dataset(
         seed: of every draw.
         workers: processes that render.
         progress: show progress bars.
+        phrasings: YAML file of other test phrasings, family by family.
 
     Returns:
         The card that is also in `data.json`.
@@ -63,7 +65,7 @@ def build_dataset(
     from medvlm.experts.annotate import read_annotations
     from medvlm.experts.registry import find_expert
 
-    asked = read_questions(questions)
+    asked = read_questions(questions) if phrasings is None else rephrased(read_questions(questions), phrasings)
     expert = AnnotatedExpert(find_expert(asked.expert))
     found = read_annotations(annotations)
     facts = []

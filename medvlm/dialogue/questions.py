@@ -7,7 +7,7 @@ which expert argument it needs, which value of the Findings answers it, in what 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, get_args
@@ -181,6 +181,28 @@ def read_questions(name: str | Path) -> Questions:
         raise MedVLMError(f"{path}: {reason}.") from None
     _check_disjoint(path, questions)
     return questions
+
+
+def rephrased(questions: Questions, path: Path) -> Questions:
+    """The same questions with the test phrasings of a YAML file (family → list of phrasings).
+
+    For phrasings that somebody wrote without knowing those that are trained on.
+
+    Raises:
+        MedVLMError: broken file, an unknown or missing family, or a phrasing that is trained on.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MedVLMError(f"{path}: not a readable YAML file ({' '.join(str(error).split())}).") from None
+    names = {family.name for family in questions.families}
+    if not isinstance(data, dict) or set(data) != names:
+        odd = sorted(set(data) ^ names)[0] if isinstance(data, dict) else "the whole"
+        raise MedVLMError(f"{path}: phrasings are given for every family of the questions and no other; see '{odd}'.")
+    families = tuple(replace(family, held_out=expand_all(data[family.name])) for family in questions.families)
+    changed = replace(questions, families=families)
+    _check_disjoint(path, changed)
+    return changed
 
 
 _KEYS = {"argument", "read", "when", "answers", "nothing", "score", "sentences", "quote", "weight", "train", "held_out"}

@@ -1,12 +1,14 @@
 """Phrasings, values, answers and the judging of answers."""
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
-from medvlm.content import list_content
+from medvlm.content import builtin_root, list_content
 from medvlm.dialogue.phrasing import expand
-from medvlm.dialogue.questions import read_questions
+from medvlm.dialogue.questions import read_questions, rephrased
 from medvlm.dialogue.score import Score
 from medvlm.errors import MedVLMError
 from tests.dialogue.sample import absent, effusion, heart, nodule
@@ -181,3 +183,23 @@ def test_phrasing_in_both_splits_is_refused(tmp_path):
     path.write_text(f'expert: e\nfailed: "f"\nuncertain: "u"\ndisputed: "d"\nfamilies:\n{family}')
     with pytest.raises(MedVLMError, match=re.escape("is in a (train) and in a (held_out)")):
         read_questions(path)
+
+
+def test_other_test_phrasings_take_the_place_of_the_held_out_ones() -> None:
+    asked = read_questions("chest_ct")
+    path = builtin_root() / "curricula" / "chest_ct" / "independent_phrasings.yaml"
+    changed = rephrased(asked, path)
+    assert [family.train for family in changed.families] == [family.train for family in asked.families]
+    assert all(len(family.held_out) == 12 for family in changed.families)
+
+
+def test_test_phrasings_that_are_trained_on_are_refused(tmp_path: Path) -> None:
+    asked = read_questions("chest_ct")
+    rows = {family.name: list(family.held_out) for family in asked.families}
+    rows["nodule_size"] = [asked.families[0].train[0]]
+    (tmp_path / "rows.yaml").write_text(yaml.safe_dump(rows))
+    with pytest.raises(MedVLMError, match="is in"):
+        rephrased(asked, tmp_path / "rows.yaml")
+    (tmp_path / "rows.yaml").write_text("nodule_size: [How large?]")
+    with pytest.raises(MedVLMError, match="every family"):
+        rephrased(asked, tmp_path / "rows.yaml")
