@@ -41,10 +41,10 @@ def _origin(value: float, near: float, unit: str, cited: Sequence[Finding]) -> s
         for row in finding.measurements:
             if row.unit == unit and abs(row.value - value) <= near:
                 return f"{finding.id}: {row.code.meaning} {row.value:g} {row.unit}"
-        if finding.probability is not None:
+        if finding.confidence is not None:
             scale = 100.0 if unit == "%" else 1.0
-            if unit in ("1", "%") and abs(finding.probability * scale - value) <= near:
-                return f"{finding.id}: probability {finding.probability:g}"
+            if unit in ("1", "%") and abs(finding.confidence * scale - value) <= near:
+                return f"{finding.id}: probability {finding.confidence:g}"
         if unit == "1" and any(place.slice == value for place in finding.evidence):
             return f"{finding.id}: slice {value:g}"
     return ""

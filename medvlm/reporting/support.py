@@ -106,7 +106,9 @@ def _check_further(text: str, count: int, name: str, findings: Sequence[Finding]
     first = check_sentence(text, findings)
     if not first.findings:
         return first
-    others = [f for f in findings if f.presence != "absent" and f.id not in first.findings and name.lower() in _names(f)]
+    others = [
+        f for f in findings if f.presence != "absent" and f.id not in first.findings and name.lower() in _names(f)
+    ]
     if len(others) != count:
         return Support((), f"it counts {count} further, the expert counted {len(others)}")
     return Support((*first.findings, *(finding.id for finding in others)))
@@ -216,11 +218,11 @@ def _carries(finding: Finding, quantity: tuple[float, float, str]) -> bool:
     value, tolerance, unit = quantity
     if any(m.unit == unit and abs(m.value - value) <= tolerance for m in finding.measurements):
         return True
-    if finding.probability is not None:
+    if finding.confidence is not None:
         scale = {"%": 100.0, "1": 1.0}.get(unit)
         # A whole number is never a probability: "1" would support every confident Finding.
         if scale is not None and (unit == "%" or tolerance < 0.5):
-            return abs(finding.probability * scale - value) <= tolerance
+            return abs(finding.confidence * scale - value) <= tolerance
     return unit == "1" and any(evidence.slice == value for evidence in finding.evidence)
 
 

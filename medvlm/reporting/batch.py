@@ -1,0 +1,216 @@
+"""Reports of many studies: files are read ahead, experts and model work, pages are written behind, all at once.
+
+A study is done when its `report.json` is there, so a run can be run again. A study that fails is recorded in
+`failed/<name>.json` and never stops the others. At most `BATCH + AHEAD + BEHIND` studies are in memory, however many
+there are.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medvlm.errors import MedVLMError
+from medvlm.imaging.cohort import read_cohort
+from medvlm.imaging.reader import load_study
+from medvlm.imaging.study import Study
+from medvlm.reporting.draft import VLMWriter
+from medvlm.reporting.generate import Options, render_report
+from medvlm.reporting.read_study import Reading, read_with_experts
+from medvlm.reporting.report import ExpertUse
+from medvlm.storage import write_json
+
+if TYPE_CHECKING:
+    from medvlm.experts.expert import Expert
+
+# Studies whose text is written side by side; read ahead of the experts; waiting to be written.
+BATCH, AHEAD, BEHIND = 8, 2, 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One study of a batch: its name (the folder of its report) and its path."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a batch did: names of the studies that were reported, were done before, and failed with the reason."""
+
+    done: tuple[str, ...]
+    before: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+
+
+def find_jobs(folder: Path) -> list[Job]:
+    """The studies of a cohort (`cohort.json`), else every folder or file right below a folder.
+
+    Raises:
+        MedVLMError: there are none.
+    """
+    if (folder / "cohort.json").is_file():
+        cohort = read_cohort(folder)
+        return [Job(entry.id, cohort.root / entry.study) for entry in cohort.entries]
+    if not folder.is_dir():
+        raise MedVLMError(f"{folder}: no such folder; --each takes a folder of studies.")
+    jobs = [Job(path.name, path) for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    if not jobs:
+        raise MedVLMError(f"{folder}: no studies here.")
+    return jobs
+
+
+def report_batch(
+    jobs: Sequence[Job],
+    experts: Sequence[Expert],
+    out: Path,
+    options: Options,
+    writer: VLMWriter | None = None,
+    untrained: Sequence[ExpertUse] = (),
+    modality: str | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Outcome:
+    """Write a report for every study that has none yet into `out/<name>`.
+
+    Args:
+        jobs: the studies.
+        experts: who may be asked.
+        out: folder of the reports.
+        options: what is asked of every report.
+        writer: the model that writes the text; None: text from the measurements.
+        untrained: installed experts that cannot run yet.
+        modality: for files that carry none.
+        progress: called with the name of each study that is finished or has failed.
+    """
+    todo = [job for job in jobs if not (out / job.name / "report.json").is_file()]
+    left = {job.name for job in todo}
+    before = tuple(job.name for job in jobs if job.name not in left)
+    done: list[str] = []
+    failed: dict[str, str] = {}
+
+    def fail(job: Job, error: Exception) -> None:
+        failed[job.name] = str(error) if isinstance(error, MedVLMError) else type(error).__name__
+        write_json(out / "failed" / f"{job.name}.json", {"reason": failed[job.name]})
+        progress(job.name)
+
+    def render(job: Job, reading: Reading, answer: str | None) -> None:
+        try:
+            render_report(reading, out / job.name, options, writer, answer)
+        except Exception as error:  # recorded; the other studies go on
+            fail(job, error)
+            return
+        (out / "failed" / f"{job.name}.json").unlink(missing_ok=True)
+        done.append(job.name)
+        progress(job.name)
+
+    # One thread writes: the PDF library is not made for several.
+    with ThreadPoolExecutor(1, "render") as pool:
+        waiting: list[Future[None]] = []
+        for readings in _batches(_readings(todo, experts, untrained, modality, fail), BATCH if writer else 1):
+            for job, reading, answer in _texts(readings, writer, fail):
+                while len(waiting) > BEHIND:
+                    waiting.pop(0).result()
+                waiting.append(pool.submit(render, job, reading, answer))
+            del readings
+        for future in waiting:
+            future.result()
+    return Outcome(tuple(done), before, tuple(failed.items()))
+
+
+def _readings(
+    jobs: Sequence[Job],
+    experts: Sequence[Expert],
+    untrained: Sequence[ExpertUse],
+    modality: str | None,
+    fail: Callable[[Job, Exception], None],
+) -> Iterator[tuple[Job, Reading]]:
+    """Studies read by the experts, while the next ones are read from the disk."""
+    for job, study in _ahead(jobs, modality):
+        if isinstance(study, Exception):
+            fail(job, study)
+            continue
+        try:
+            reading = read_with_experts(study, experts, untrained)
+        except Exception as error:  # recorded; the other studies go on
+            fail(job, error)
+            continue
+        yield job, reading
+
+
+def _ahead(jobs: Sequence[Job], modality: str | None) -> Iterator[tuple[Job, Study | Exception]]:
+    """Each study with its voxels, read in a thread that is at most `AHEAD` studies in front."""
+    box: queue.Queue[tuple[Job, Study | Exception] | None] = queue.Queue(AHEAD)
+    stopped = threading.Event()
+
+    def put(item: tuple[Job, Study | Exception] | None) -> None:
+        while not stopped.is_set():
+            try:
+                box.put(item, timeout=0.2)
+                return
+            except queue.Full:
+                continue
+
+    def read() -> None:
+        for job in jobs:
+            if stopped.is_set():
+                return
+            put((job, _read(job, modality)))
+        put(None)
+
+    thread = threading.Thread(target=read, name="read ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := box.get()) is not None:
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _read(job: Job, modality: str | None) -> Study | Exception:
+    try:
+        study = load_study(job.path, modality)
+        if len(study.series) == 1:
+            _ = study.series[0].volume
+        return study
+    except Exception as error:  # handed to the caller, who records it
+        return error
+
+
+def _batches(items: Iterable[tuple[Job, Reading]], size: int) -> Iterator[list[tuple[Job, Reading]]]:
+    batch: list[tuple[Job, Reading]] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _texts(
+    readings: Sequence[tuple[Job, Reading]], writer: VLMWriter | None, fail: Callable[[Job, Exception], None]
+) -> Iterator[tuple[Job, Reading, str | None]]:
+    """Each reading with the model's text; a batch that fails is tried study by study."""
+    asked = [item for item in readings if writer is not None and item[1].results]
+    answers: dict[str, str] = {}
+    lost: set[str] = set()
+    if writer is not None and asked:
+        try:
+            answers = dict(zip((job.name for job, _ in asked), writer.write_many([reading for _, reading in asked])))
+        except Exception:
+            for job, reading in asked:
+                try:
+                    answers[job.name] = writer.write_many([reading])[0]
+                except Exception as error:  # recorded; the other studies go on
+                    fail(job, error)
+                    lost.add(job.name)
+    for job, reading in readings:
+        if job.name not in lost:
+            yield job, reading, answers.get(job.name)

@@ -1,0 +1,1 @@
+"""Studies from a PACS and reports back to it: DICOMweb and C-STORE."""
