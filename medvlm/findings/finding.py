@@ -100,6 +100,13 @@ class Finding:
         if self.probability is not None and not 0.0 <= self.probability <= 1.0:
             raise ValueError(f"a probability is between 0 and 1, not {self.probability}")
 
+    @property
+    def confidence(self) -> float | None:
+        """Probability of what the Finding says: of presence, or of absence where it says absent; None if unknown."""
+        if self.probability is None or self.presence != "absent":
+            return self.probability
+        return 1.0 - self.probability
+
     def measure(self, meaning: str) -> float | None:
         """The value of the measurement with that code meaning (`"Long axis"`), or None."""
         for measurement in self.measurements:

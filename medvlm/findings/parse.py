@@ -33,7 +33,7 @@ def parse_short(text: str) -> list[dict[str, Any]]:
             continue
         concept, countable = _concept(name)
         listed = concept if countable else ""
-        if countable and rest.strip() != "none":
+        if countable and rest.partition(",")[0].strip() != "none":
             continue  # the count; its items follow
         found.append({"concept": concept} | _facts(rest, concept))
     return found
@@ -59,7 +59,9 @@ def _facts(text: str, key: str) -> dict[str, Any]:
         elif place := _place(part):
             facts |= place
         elif probability := re.fullmatch(r"p (0(?:\.\d+)?|1(?:\.0+)?)", part):
-            facts["probability"] = float(probability.group(1))
+            sure = float(probability.group(1))
+            # What is written is the probability of absence; what is kept is that of presence.
+            facts["probability"] = round(1.0 - sure, 9) if facts["presence"] == "absent" else sure
         elif (number := _NUMBER.match(part)) and (meaning := _meaning(number.group("name"), number.group("unit"))):
             measurements[meaning] = float(number.group("value"))
         elif part and part != "present":

@@ -1,7 +1,8 @@
 """Findings → text.
 
 `short` is what a vision-language model reads in a conversation: few tokens, one fact a line, numbers first cleaned of
-false precision (whole millimetres). `parse_short` in `medvlm/findings/parse.py` is its inverse.
+false precision (whole millimetres). A probability is of what is said: `pleural effusion: none, p 0.96` is 0.96
+sure that there is none. `parse_short` in `medvlm/findings/parse.py` is its inverse.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _short(group: Sequence[Finding]) -> list[str]:
     name = concept.plural or concept.text
     if concept.kind == "list":
         if not positive:
-            return [f"{name}: none"]
+            return [f"{name}: {_facts(group[0], concept)}"]
         items = [f"{number}. {_facts(finding, concept)}" for number, finding in enumerate(positive, start=1)]
         return [f"{name}: {len(positive)}", *items]
     if not positive:
@@ -80,8 +81,8 @@ def _facts(finding: Finding, concept: Concept) -> str:
     if finding.presence != "absent" or concept.state:
         measured = [row for row in finding.measurements if concept_of(row.code).key not in _LONG_ONLY]
         parts += [measurement_text(row) for row in measured]
-    if finding.probability is not None and finding.presence != "absent":
-        parts.append(f"p {finding.probability:.2f}")
+    if finding.confidence is not None:
+        parts.append(f"p {finding.confidence:.2f}")
     return ", ".join(parts) or "present"
 
 
@@ -118,7 +119,10 @@ def sentence(finding: Finding) -> str:
     measured = ", ".join(_long_measurement(row) for row in finding.measurements)
     if finding.presence == "absent":
         text = f"The {concept.text} is not {concept.state}" if concept.state else f"No {concept.text}"
-        return f"{text}{f' ({measured})' if concept.state and measured else ''}."
+        inside = [measured] if concept.state and measured else []
+        inside += [] if finding.confidence is None else [f"probability {finding.confidence:.2f}"]
+        tail = f" ({', '.join(inside)})" if inside else ""
+        return f"{text}{tail}."
     hedge = hedge_text(finding)
     place = place_text(finding)
     if concept.kind == "state":
@@ -158,7 +162,7 @@ def _table(findings: Sequence[Finding]) -> str:
             place_text(finding),
             finding.grade or "",
             ", ".join(_long_measurement(row) for row in finding.measurements),
-            "" if finding.probability is None else f"{finding.probability:.2f}",
+            "" if finding.confidence is None else f"{finding.confidence:.2f}",
         )
         rows.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return "\n".join(rows)

@@ -23,9 +23,10 @@ def test_short_style_is_the_one_of_the_architecture_page():
     )
 
 
-def test_short_style_says_what_is_absent():
+def test_short_style_says_what_is_absent_and_how_surely():
+    """The probability is of what is said: present with 0.1 is absent with 0.9."""
     assert verbalise(negative_findings()) == (
-        "lung nodules: none\npleural effusion: none\nheart: not enlarged, cardiothoracic ratio 0.44"
+        "lung nodules: none, p 0.90\npleural effusion: none\nheart: not enlarged, cardiothoracic ratio 0.44"
     )
 
 
@@ -47,6 +48,8 @@ def test_long_style_writes_sentences_and_hedges_only_calibrated_probabilities():
     ]
     doubtful = Finding("e", "s", code("pleural_effusion"), "present", TRUTH, probability=0.7, calibrated=True)
     assert verbalise([doubtful], "long") == "Probable pleural effusion (probability 0.70)."
+    denied = Finding("e", "s", code("pleural_effusion"), "absent", TRUTH, probability=0.04, calibrated=True)
+    assert verbalise([denied], "long") == "No pleural effusion (probability 0.96)."
     raw = Finding("e", "s", code("pleural_effusion"), "present", TRUTH, probability=0.7)
     assert verbalise([raw], "long") == "Pleural effusion (probability 0.70)."
 
@@ -93,7 +96,9 @@ def test_parse_reads_the_short_style_back():
             "probability": 0.97,
         },
     ]
-    assert [row["presence"] for row in parse_short(verbalise(negative_findings()))] == ["absent"] * 3
+    read = parse_short(verbalise(negative_findings()))
+    assert [row["presence"] for row in read] == ["absent"] * 3
+    assert [row.get("probability") for row in read] == [0.1, None, None]
 
 
 def test_parse_ignores_text_that_is_not_in_the_format():
@@ -129,4 +134,15 @@ def test_what_the_short_style_says_comes_back(key, side, site, length, grade, pe
     assert read["presence"] == finding.presence
     assert (read.get("laterality"), read.get("site"), read.get("grade")) == (side, site, grade)
     assert read["measurements"] == {"Long axis": length}
+    assert read["probability"] == pytest.approx(percent / 100)
+
+
+@given(
+    key=st.sampled_from([key for key, row in concepts().items() if row.kind in ("list", "line", "state")]),
+    percent=st.integers(0, 100),
+)
+def test_how_surely_something_is_absent_comes_back(key, percent):
+    finding = Finding("x", "s", code(key), "absent", TRUTH, probability=percent / 100)
+    (read,) = parse_short(verbalise([finding]))
+    assert (read["concept"], read["presence"]) == (key, "absent")
     assert read["probability"] == pytest.approx(percent / 100)

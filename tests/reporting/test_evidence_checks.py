@@ -24,8 +24,8 @@ CT_CHEST = exams()[0]
 def test_every_number_is_traced_to_a_measurement(tmp_path):
     report = write_report(study(), [expert()], tmp_path / "out", formats=("text",))
     traces = trace_report(report)
-    # impression: 14 mm, 1.2 mL; findings: the same and p 0.94
-    assert [trace.written for trace in traces] == ["14 mm", "1.2 mL", "14 mm", "1.2 mL", "0.94"]
+    # impression: 14 mm, 1.2 mL; findings: the same and p 0.94, no effusion with 1 - 0.02
+    assert [trace.written for trace in traces] == ["14 mm", "1.2 mL", "14 mm", "1.2 mL", "0.94", "0.98"]
     assert all(trace.origin for trace in traces)
     assert traces[0].origin == "nodule-1: Long axis 14.2 mm"
 

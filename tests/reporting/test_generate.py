@@ -95,8 +95,8 @@ def test_changing_a_measurement_changes_the_text(tmp_path):
 def test_every_number_of_the_findings_comes_from_a_measurement(tmp_path):
     report = write_report(study(), [expert()], tmp_path / "out")
     numbers = re.findall(r"\d+(?:\.\d+)?", " ".join(s.text for s in report.section("findings").sentences))
-    # long axis 14.2 mm as 14, volume 1.23 mL as 1.2, probability 0.94
-    assert numbers == ["14", "1.2", "0.94"]
+    # long axis 14.2 mm as 14, volume 1.23 mL as 1.2, probability 0.94; absence of an effusion 1 - 0.02
+    assert numbers == ["14", "1.2", "0.94", "0.98"]
 
 
 def test_no_expert_applies_gives_an_abstention(tmp_path):
