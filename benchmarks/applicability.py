@@ -4,11 +4,11 @@
     pip install scikit-image scikit-learn           # sample photographs; more by --photographs FOLDER
     python benchmarks/applicability.py --out benchmarks/results/applicability.json
 
-Chest CTs are phantoms of a seed that the domain was not fitted on. The others are put in its way as they could come: head
-MR as it is, with the wrong modality, body part, unit, spacing, cropped, turned, rescaled to Hounsfield-like values; OCT
-B-scans as images and stacked into volumes; photographs as images and stacked into "CT" series of plausible geometry.
-Refused in all, and refused by the content alone (of inputs that claim to be a chest CT in HU with calibrated voxels), with
-95 % Wilson intervals.
+Chest CTs are phantoms of a seed that the domain was not fitted on. The others are put in its way as they could come:
+head MR as it is, with the wrong modality, body part, unit, spacing, cropped, turned, rescaled to Hounsfield-like
+values; OCT B-scans as images and stacked into volumes; photographs as images and stacked into "CT" series of plausible
+geometry. Refused in all, and of inputs that claim to be a chest CT in HU with calibrated voxels, with 95 % Wilson
+intervals.
 """
 
 from __future__ import annotations

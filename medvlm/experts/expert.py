@@ -21,8 +21,10 @@ from medvlm.imaging.study import Series, Study, Volume
 
 if TYPE_CHECKING:
     from medvlm.experts.chain import ChainRunner
+    from medvlm.experts.ensemble import EnsembleRunner
+    from medvlm.experts.totalsegmentator import ToolRunner
 
-    Runner = Predictor | ChainRunner
+    Runner = Predictor | ChainRunner | EnsembleRunner | ToolRunner
 else:
     Runner = Any
 
@@ -162,4 +164,12 @@ def make_runner(bundle: Bundle, device: torch.device) -> Runner:
         from medvlm.experts.chain import ChainRunner
 
         return ChainRunner(bundle, device)
+    if bundle.spec.runner == "ensemble":
+        from medvlm.experts.ensemble import EnsembleRunner
+
+        return EnsembleRunner(bundle, device)
+    if bundle.spec.runner == "totalsegmentator":
+        from medvlm.experts.totalsegmentator import ToolRunner
+
+        return ToolRunner(bundle, device)
     return Predictor(bundle, device)

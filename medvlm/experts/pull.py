@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 from medvlm.errors import MedVLMError
 from medvlm.experts.registry import find_expert
-from medvlm.experts.weights import WeightFile, file_hash
+from medvlm.experts.weights import PULLED, WeightFile, file_hash
 from medvlm.storage import write_json
 
 CHUNK = 1 << 20
@@ -77,7 +77,7 @@ def _pull(entry: WeightFile, root: Path, source: str) -> Pulled:
         raise MedVLMError(f"{url}: {str(error).partition(': ')[2]}") from None
     part.replace(target)
     digest = file_hash(target)
-    write_json(target.parent / "pulled.json", {"url": url, "sha256": digest, entry.hash_type: entry.hash_val})
+    write_json(target.parent / PULLED, {"url": url, "sha256": digest, "pinned": bool(entry.hash_val)})
     return Pulled(target, digest, fetched)
 
 

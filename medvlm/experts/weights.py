@@ -17,10 +17,13 @@ from typing import Any
 import yaml
 
 from medvlm.errors import MedVLMError
+from medvlm.storage import read_json
 
 LARGE_FILES = "large_files.yml"
 CACHE = "MEDVLM_CACHE"
 PACKAGE = "package://"
+# What a pull leaves beside the file: where it came from and its SHA-256.
+PULLED = "pulled.json"
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,15 @@ class WeightFile:
     Attributes:
         path: where the bundle wants it, relative to its folder (`models/model.pt`).
         url: where it comes from.
-        hash_val: hash of the file; nothing else is ever loaded.
+        hash_val: hash of the file; nothing else is ever loaded. Empty where the publisher gives none: then the file of
+            the first pull is the one that is loaded from there on, and only if it holds plain weights.
         hash_type: `sha256`, or what the publisher gives (`md5`, `sha1`, `sha512`).
         extra: the extra of medvlm that installs the package of a `package://` url.
     """
 
     path: str
     url: str
-    hash_val: str
+    hash_val: str = ""
     hash_type: str = "sha256"
     extra: str = ""
 
@@ -51,7 +55,8 @@ class WeightFile:
 
     def cached(self) -> Path:
         """Where `medvlm experts pull` puts it; the hash is part of the path, so versions never mix."""
-        return cache_root() / "weights" / self.hash_val[:16] / Path(self.path).name
+        key = self.hash_val or hashlib.sha256(self.url.encode()).hexdigest()
+        return cache_root() / "weights" / key[:16] / Path(self.path).name
 
     def find(self, root: Path) -> Path | None:
         """The file on this machine: in the bundle, in an installed package or in the cache; None if it is not there."""
@@ -67,11 +72,17 @@ class WeightFile:
         return installed if installed.is_file() else None
 
     def check(self, path: Path) -> None:
-        """Raise a MedVLMError unless the file has the pinned hash."""
-        found = file_hash(path, self.hash_type)
-        if found != self.hash_val:
+        """Raise a MedVLMError unless the file has the pinned hash, or that of the first pull."""
+        kind, wanted = self.hash_type, self.hash_val
+        if not wanted:
+            record = path.with_name(PULLED)
+            if not record.is_file():
+                return
+            kind, wanted = "sha256", str(read_json(record)["sha256"])
+        found = file_hash(path, kind)
+        if found != wanted:
             raise MedVLMError(
-                f"{path}: its {self.hash_type} is {found[:12]}..., {self.hash_val[:12]}... is pinned; it is not the "
+                f"{path}: its {kind} is {found[:12]}..., {wanted[:12]}... is pinned; it is not the "
                 "file that this expert was made for, so it is not loaded."
             )
 
@@ -112,6 +123,8 @@ def _entry(row: Mapping[str, Any]) -> WeightFile:
     entry = WeightFile(**{key: str(value) for key, value in row.items() if key in known})
     if entry.hash_type not in ("sha256", "sha512", "sha1", "md5"):
         raise ValueError(f"hash_type {entry.hash_type!r}")
+    if not entry.hash_val and Path(entry.path).suffix not in (".pt", ".pth", ".safetensors"):
+        raise ValueError(f"{entry.path} is a program and has no hash_val")
     if Path(entry.path).is_absolute() or ".." in Path(entry.path).parts:
         raise ValueError(f"path {entry.path!r}")
     return entry

@@ -340,7 +340,7 @@ def _heights(patches: tuple[Patch, ...], x: np.ndarray) -> np.ndarray:
 
 def _spread(patches: tuple[Patch, ...], x: np.ndarray, soft: float) -> np.ndarray:
     """1 inside a patch, 0 outside, with an edge of `soft` micrometres; half-way at the edge itself."""
-    shapes = (1 / (1 + np.exp((np.abs(x - patch.centre) - patch.half) / (soft / 4))) for patch in patches)
+    shapes = (0.5 - 0.5 * np.tanh((np.abs(x - patch.centre) - patch.half) / (soft / 2)) for patch in patches)
     return np.max([np.zeros_like(x), *shapes], axis=0)
 
 
