@@ -6,11 +6,16 @@ import json
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 BINARY = shutil.which("Orthanc")
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -26,11 +31,10 @@ def free_port() -> int:
 class Orthanc:
     """One server; its storage stays in the folder when it is killed."""
 
-    def __init__(self, folder: Path, users: dict[str, str] | None = None, certificate: Path | None = None) -> None:
+    def __init__(self, folder: Path, users: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.http, self.dicom = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        self.secure = certificate is not None
         settings = {
             "Name": "test",
             "StorageDirectory": str(folder / "db"),
@@ -47,14 +51,12 @@ class Orthanc:
             "OverwriteInstances": False,
             "ConcurrentJobs": 1,
         }
-        if certificate is not None:
-            settings |= {"SslEnabled": True, "SslCertificate": str(certificate)}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "orthanc.json").write_text(json.dumps(settings))
 
     @property
     def web(self) -> str:
-        return f"dicomweb{'s' if self.secure else ''}://localhost:{self.http}/dicom-web"
+        return f"dicomweb://localhost:{self.http}/dicom-web"
 
     def start(self) -> Orthanc:
         log = (self.folder / "log").open("ab")
@@ -90,3 +92,40 @@ class Orthanc:
                 return len(json.load(answer))
         except URLError:
             return -1
+
+
+@contextmanager
+def behind_tls(server: Orthanc, certificate: Path) -> Iterator[str]:
+    """A reverse proxy with a certificate in front of a server, as hospitals have one; yields its address."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
+            names = ("Authorization", "Accept", "Content-Type")
+            headers = {name: self.headers[name] for name in names if self.headers[name]}
+            asked = Request(f"http://localhost:{server.http}{self.path}", body, headers, method=self.command)
+            try:
+                with urlopen(asked) as answer:
+                    status, kind, data = answer.status, answer.headers["Content-Type"], answer.read()
+            except HTTPError as error:
+                status, kind, data = error.code, "text/plain", b""
+            self.send_response(status)
+            self.send_header("Content-Type", kind or "text/plain")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    proxy.socket = context.wrap_socket(proxy.socket, server_side=True)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        yield f"dicomwebs://localhost:{proxy.server_port}/dicom-web"
+    finally:
+        proxy.shutdown()

@@ -16,7 +16,7 @@ from medvlm.reporting.pacs.address import Credentials, is_address, parse_address
 from medvlm.reporting.pacs.retry import Retries, Temporary, keep_trying
 from medvlm.reporting.pacs.transfer import open_source, open_target, report_objects
 from tests.reporting import dicom_inputs
-from tests.reporting.orthanc import MISSING, Orthanc
+from tests.reporting.orthanc import MISSING, Orthanc, behind_tls
 from tests.reporting.reading import BlockExpert, report_of
 
 pytest.importorskip("dicomweb_client", reason="needs medvlm-specialist[pacs]")
@@ -175,16 +175,17 @@ def test_password_and_certificate_are_asked_for(tmp_path):
     )
     both = tmp_path / "both.pem"
     both.write_text(certificate.read_text() + key.read_text())
-    server = Orthanc(tmp_path / "orthanc", {"me": "secret"}, both).start()
+    server = Orthanc(tmp_path / "orthanc", {"me": "secret"}).start()
     try:
-        files = sorted(dicom_inputs.write_slices(tmp_path / "in").iterdir())[:2]
-        right = Credentials("me", "secret", authority=certificate)
-        assert open_target(server.web, right, QUICK).store(files) == 2
-        with pytest.raises(MedVLMError, match="access denied") as denied:
-            open_target(server.web, Credentials("me", "wrong", authority=certificate), QUICK).store(files)
-        assert "wrong" not in str(denied.value)
-        with pytest.raises(MedVLMError, match="certificate is not trusted"):
-            open_target(server.web, Credentials("me", "secret"), QUICK).store(files)
+        with behind_tls(server, both) as address:
+            files = sorted(dicom_inputs.write_slices(tmp_path / "in").iterdir())[:2]
+            right = Credentials("me", "secret", authority=certificate)
+            assert open_target(address, right, QUICK).store(files) == 2
+            with pytest.raises(MedVLMError, match="access denied") as denied:
+                open_target(address, Credentials("me", "wrong", authority=certificate), QUICK).store(files)
+            assert "wrong" not in str(denied.value)
+            with pytest.raises(MedVLMError, match="certificate is not trusted"):
+                open_target(address, Credentials("me", "secret"), QUICK).store(files)
     finally:
         server.stop()
 

@@ -1,0 +1,26 @@
+"""PixelMed's validator, written independently of the library that writes the objects, knows their templates."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from medvlm.imaging.reader import load_study
+from tests.reporting import dicom_inputs
+from tests.reporting.reading import report_of
+
+JAR = Path("/usr/share/java/pixelmed.jar")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not JAR.exists() or not shutil.which("java"), reason="libpixelmed-java is not installed"),
+]
+
+
+def test_the_root_templates_are_found(tmp_path):
+    pytest.importorskip("highdicom", reason="needs medvlm-specialist[dicom]")
+    report_of(load_study(dicom_inputs.write_slices(tmp_path / "in")), tmp_path / "out")
+    for name, template in (("sr", "TID_1500"), ("narrative", "TID_2000")):
+        command = ["java", "-cp", "/usr/share/java/*", "com.pixelmed.validate.DicomSRValidator"]
+        done = subprocess.run([*command, tmp_path / "out" / "dicom" / f"{name}.dcm"], capture_output=True, text=True)
+        assert f"Found Root Template {template}" in done.stdout.replace("Root Template Validation Complete", ""), done.stdout
