@@ -1,4 +1,4 @@
-"""The page in a real browser, from file://, without a network: it draws, and a click on a sentence lights up its mask."""
+"""The page in a real browser, from file://, without a network: a click on a sentence lights up its mask."""
 
 import json
 import re
@@ -24,7 +24,8 @@ addEventListener("error", (event) => window.problems.push(event.message));
 addEventListener("securitypolicyviolation", (event) => window.problems.push(event.violatedDirective));
 addEventListener("load", () => {
   const overlays = document.getElementById("overlays");
-  const paths = () => [...document.querySelectorAll("#marks path")].map((p) => p.dataset.finding + ":" + p.getAttribute("class"));
+  const marks = () => [...document.querySelectorAll("#marks path")];
+  const paths = () => marks().map((p) => p.dataset.finding + ":" + p.getAttribute("class"));
   const scroll = document.getElementById("scroll");
   const told = { first: paths(), place: document.getElementById("place").textContent };
   scroll.value = 0; scroll.dispatchEvent(new Event("input"));

@@ -101,9 +101,10 @@ def test_round_trip_fetch_report_store_query_equal(server, tmp_path):
         if file.name == "sr.dcm":
             assert [f.id for f in read_measurements(back)] == [f.id for f in report.findings]
         if file.name == "pdf.dcm":
-            assert back.EncapsulatedDocument[: back.EncapsulatedDocumentLength] == (
-                tmp_path / "out" / "report.pdf"
-            ).read_bytes()
+            assert (
+                back.EncapsulatedDocument[: back.EncapsulatedDocumentLength]
+                == (tmp_path / "out" / "report.pdf").read_bytes()
+            )
 
 
 @pytest.mark.slow
@@ -168,8 +169,10 @@ def test_c_store_sends_and_sends_again_without_a_second_copy(server, tmp_path):
 def test_password_and_certificate_are_asked_for(tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        + ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate),
+        ],
         check=True,
         capture_output=True,
     )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from medvlm.errors import MedVLMError
 from medvlm.imaging.study import Study
 from medvlm.reporting.dicom.source import Source, read_source
 from medvlm.reporting.masks import Mask, Segment
 from medvlm.reporting.report import Report
 
 DICOM_FOLDER = "dicom"
+NOT_WRITTEN = "not-written.txt"
+# What highdicom and pydicom raise for values that no standard allows.
+DAMAGED = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 
 
 def sources_of(report: Report, study: Study) -> dict[str, Source]:
@@ -31,24 +36,38 @@ def write_dicom(
 ) -> tuple[Path, ...]:
     """Write every object and return the files; none where the study does not come from DICOM.
 
+    Headers that are too damaged to be repeated give no objects, never half of them: `dicom/not-written.txt` then says
+    why, and the rest of the report is not lost with them.
+
     Args:
         report: what to write.
         study: gives the headers of the images.
         masks: the experts' label maps.
         folder: the report's folder; key images are read from it.
         pdf: the report as PDF, for the Encapsulated PDF.
-
-    Raises:
-        MedVLMError: the optional packages are missing (names the extra), or a source file is gone.
     """
-    sources = sources_of(report, study)
+    target = folder / DICOM_FOLDER
     files = []
-    for name, dataset in objects(report, sources, masks, folder, pdf) if sources else ():
-        path = folder / DICOM_FOLDER / f"{name}.dcm"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        dataset.save_as(path, enforce_file_format=True)
-        files.append(path)
+    try:
+        sources = sources_of(report, study)
+        for name, dataset in objects(report, sources, masks, folder, pdf) if sources else ():
+            path = target / f"{name}.dcm"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            dataset.save_as(path, enforce_file_format=True)
+            files.append(path)
+    except MedVLMError as error:
+        return _give_up(target, str(error).rpartition(": ")[2])
+    except DAMAGED as error:
+        # The words of the error may quote the header, and so the patient; its kind does not.
+        return _give_up(target, f"the headers of the images are damaged ({type(error).__name__}).")
     return tuple(files)
+
+
+def _give_up(target: Path, reason: str) -> tuple[Path, ...]:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    (target / NOT_WRITTEN).write_text(f"No DICOM objects were written: {reason}\n", encoding="utf-8")
+    return ()
 
 
 def objects(
