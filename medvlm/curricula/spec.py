@@ -129,7 +129,7 @@ def load_curriculum(name: str | Path) -> Curriculum:
     path = find_content("curricula", name)
     path = path / "curriculum.yaml" if path.is_dir() else path
     if not path.is_file():
-        raise MedVLMError(f"{path.parent}: has no curriculum.yaml; 'medvlm curriculum list' shows which have one.")
+        raise MedVLMError(f"{path.parent}: has no curriculum.yaml; give a folder that has one.")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -140,6 +140,8 @@ def load_curriculum(name: str | Path) -> Curriculum:
     data["cases"] = _build(Cases, data.get("cases"), f"{path}, cases")
     for key, kind in (("sources", Source), ("skills", Skill)):
         rows = data.get(key) or {}
+        if not isinstance(rows, dict):
+            raise MedVLMError(f"{path}, {key}: expected a mapping of names.")
         data[key] = {name: _build(kind, row, f"{path}, {key}.{name}") for name, row in rows.items()}
     stages = [_build(Stage, row, f"{path}, stage {number}") for number, row in enumerate(data.get("stages") or [], 1)]
     curriculum = _build(Curriculum, data | {"stages": tuple(stages), "path": path}, str(path))
