@@ -29,7 +29,7 @@ def evaluate(
 
     Example:
         medvlm evaluate runs/quickstart/data --cohort runs/quickstart/clinic --model runs/quickstart/fit/model
-        (also: medvlm evaluate trust|answers|reports|duplicates|compare --help)
+        (also: medvlm evaluate trust|grounding|answers|reports|duplicates|compare --help)
 
     Args:
         conversations: folder that 'medvlm data build' wrote; its test.jsonl is asked.
@@ -143,6 +143,65 @@ def trust(
     _write(console, out, audit.to_json(), audit.outcomes, trust_page(audit, model, conversations, images))
 
 
+def grounding(
+    conversations: Path,
+    *,
+    cohort: Path,
+    model: str,
+    out: Path,
+    lesion: str = "lung nodule",
+    task: str = "nodule_present",
+    edit: Literal["erased", "moved", "dropped_slices", "wrong_window"] = "erased",
+    around: list[str] = [],  # noqa: B006 (jsonargparse shows it)
+    limit: int | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
+    seed: int = 0,
+) -> None:
+    """Take a lesion out of the studies, or move it, and see whether the answers follow (BEAF's indices).
+
+    Example:
+        medvlm evaluate grounding runs/quickstart/conversations --cohort runs/quickstart/clinic --model MODEL --out beaf
+
+    Args:
+        conversations: folder that 'medvlm data build' wrote; the yes-no questions of its test.jsonl are asked.
+        cohort: folder of the studies with their masks.
+        model: folder of a fine-tuned model or adapter, or a hub id.
+        out: folder for results.json, outcomes.jsonl, index.html and the pictures.
+        lesion: name of the structure in the cohort's masks.
+        task: the question about it; the other yes-no questions are about what stays.
+        edit: erased, moved (the answer stays), dropped_slices or wrong_window.
+        around: names of the structures that it may be moved into (default: all but the lesion).
+        limit: edit only the first so many studies.
+        batch_size: conversations decoded together.
+        device: where the model runs: cpu, cuda, cuda:1, ...
+        seed: of edits and bootstrap.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from medvlm.dialogue.conversation import read_conversations
+    from medvlm.evaluation.edit_study import EditJob, run_edits
+    from medvlm.evaluation.grounding import indices
+    from medvlm.evaluation.page import interval_text
+    from medvlm.evaluation.pages import grounding_page
+    from medvlm.imaging.cohort import read_cohort
+
+    console = Console(highlight=False)
+    job = EditJob(lesion, task, edit, tuple(around), seed)
+    test = read_conversations(conversations / "test.jsonl")
+    generate = _generator(model, conversations, batch_size, device)
+    outcomes, pictures = run_edits(test, read_cohort(cohort), generate, job, out / "pictures", limit)
+    found = indices(outcomes, seed)
+    table = Table("index", "value (95 % CI)", box=None, header_style="bold")
+    for name, row in found.items():
+        table.add_row(name.replace("_", " "), interval_text(row))
+    console.print(table)
+    data = {"schema": 1, "kind": "grounding", "edit": edit, "lesion": lesion, "studies": len(pictures)}
+    data["indices"] = {name: row.to_json() if row else None for name, row in found.items()}
+    _write(console, out, data, outcomes, grounding_page(found, outcomes, pictures, model, job))
+
+
 def answers(
     conversations: Path,
     *,
@@ -208,7 +267,7 @@ def answers(
             result = ask_all(test, generate, file.parent, controls, out / "pictures", seed)
     shown = tuple(result.groups[0].controls)
     table = Table("questions", "n", "accuracy (95 % CI)", "F1", *(f"{name} picture" for name in shown), box=None)
-    for group in result.groups:
+    for group in [group for group in result.groups if group.name in ("all", "closed", "open")]:
         cells = [interval_text(group.controls[name]) for name in shown]
         table.add_row(
             group.name, f"{group.questions:,}", interval_text(group.accuracy), percent(group.f1.value), *cells
@@ -354,6 +413,7 @@ def _write(console: Console, out: Path, results: dict[str, Any], outcomes: Seque
 COMMAND = evaluate
 COMMANDS = {
     "trust": trust,
+    "grounding": grounding,
     "answers": answers,
     "reports": reports,
     "duplicates": duplicates,

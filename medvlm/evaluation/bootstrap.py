@@ -37,14 +37,29 @@ def mean_interval(
     Raises:
         ValueError: no values, or not one patient each.
     """
-    if not values or len(values) != len(patients):
-        raise ValueError(f"one patient a value is needed, got {len(values)} values and {len(patients)} patients")
+    return mean_intervals([values], patients, resamples, level, seed)[0]
+
+
+def mean_intervals(
+    columns: Sequence[Sequence[float]],
+    patients: Sequence[str],
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """`mean_interval` of several scores of the same questions, with the patients drawn once for all of them."""
+    if not patients or any(len(values) != len(patients) for values in columns):
+        sizes = [len(values) for values in columns]
+        raise ValueError(f"one patient a value is needed, got {sizes} values and {len(patients)} patients")
     _, owner = np.unique(np.asarray(patients), return_inverse=True)
-    sums = np.bincount(owner, weights=np.asarray(values, dtype=float))  # [patients]
     counts = np.bincount(owner).astype(float)
     number = len(counts)
-    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=resamples)
-    means = (draws @ sums) / (draws @ counts)  # [resamples]; every patient has a question, so no zero division
+    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=resamples).astype(float)
+    total = draws @ counts  # [resamples]; every patient has a question, so never 0
     tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+    intervals = []
+    for values in columns:
+        sums = np.bincount(owner, weights=np.asarray(values, dtype=float))  # [patients]
+        low, high = np.quantile((draws @ sums) / total, [tail, 1 - tail])
+        intervals.append(Interval(float(sums.sum() / counts.sum()), float(low), float(high)))
+    return intervals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,9 @@ class Page:
     tables: tuple[Table, ...] = ()
     cases: tuple[CaseView, ...] = ()
     cases_note: str = ""
-    signatures: tuple[str, ...] = field(default=())
+    signatures: tuple[str, ...] = ()
+    # Columns of sentences, set from the left.
+    wordy: tuple[str, ...] = ("what it is", "what the expert says")
 
 
 def write_page(page: Page, path: Path) -> None:

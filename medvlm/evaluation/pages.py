@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from medvlm.evaluation.bootstrap import Interval
 from medvlm.evaluation.closed_loop import ClosedLoop
 from medvlm.evaluation.compare import Comparison
+from medvlm.evaluation.edit_study import EditJob
+from medvlm.evaluation.grounding import EditOutcome
 from medvlm.evaluation.page import CaseView, Chart, Page, Table, bars, first_of_each_patient, interval_text
 from medvlm.evaluation.page import picture_address as address
 from medvlm.evaluation.table import gain, percent
@@ -207,6 +210,51 @@ def loop_page(result: ClosedLoop, model: str, root: Path) -> Page:
         ),
         cases=first_of_each_patient(cases),
         cases_note="Wrong with the expert on offer; first those that the expert's findings would have answered.",
+    )
+
+
+GROUNDING_TEXT = {
+    "true_understanding": "right before and after the edit",
+    "ignorance": "wrong before and after",
+    "stubborn_yes": "yes before and after",
+    "stubborn_no": "no before and after",
+    "indecision": "answers about what was not edited that change all the same",
+    "f1": "of true understanding and 1 - indecision",
+}
+
+
+def grounding_page(
+    found: Mapping[str, Interval | None],
+    outcomes: Sequence[EditOutcome],
+    pictures: Mapping[str, Path],
+    model: str,
+    job: EditJob,
+) -> Page:
+    """Questions before and after an edit; `pictures` is study → edited picture."""
+    wrong = [row for row in outcomes if (not all(row.right) if row.touched else row.changed)]
+    wrong.sort(key=lambda row: (not row.touched, row.right[0]))
+    cases = [
+        (
+            row.patient,
+            CaseView(
+                row.id,
+                row.question,
+                f"{'yes' if row.truth_before else 'no'}, then {'yes' if row.truth_after else 'no'}",
+                f"{row.before} / {row.after}",
+                address(pictures[row.id.removesuffix(f"-{row.task}")]),
+                (("about", "what was edited" if row.touched else "what stays"),),
+            ),
+        )
+        for row in wrong
+    ]
+    rows = tuple((name.replace("_", " "), interval_text(row), GROUNDING_TEXT[name]) for name, row in found.items())
+    return Page(
+        title="Does the answer follow the picture?",
+        about=(f"model {model}", f"{job.lesion} {job.edit.replace('_', ' ')} in {len(pictures)} studies"),
+        charts=(Chart("Indices", bars(found)),),
+        tables=(Table("Indices", ("index", "value (95 % CI)", "what it is"), rows),),
+        cases=first_of_each_patient(cases),
+        cases_note="Answers that do not follow the edit; the edited picture is shown.",
     )
 
 

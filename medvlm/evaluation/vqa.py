@@ -15,7 +15,7 @@ from medvlm.dialogue.conversation import Conversation
 from medvlm.dialogue.loop import GenerateBatch
 from medvlm.errors import MedVLMError
 from medvlm.evaluation.answers import VERSION, Marked, mark
-from medvlm.evaluation.bootstrap import Interval, mean_interval
+from medvlm.evaluation.bootstrap import Interval, mean_intervals
 from medvlm.evaluation.pictures import Control, with_control
 from medvlm.evaluation.signature import Signature, sign
 
@@ -203,18 +203,12 @@ def _values(test: Sequence[Conversation], label: str) -> set[str]:
 
 
 def _group(name: str, rows: Sequence[VqaOutcome], controls: Sequence[str], seed: int) -> Group:
-    patients = [row.patient for row in rows]
-
-    def mean(values: Sequence[float]) -> Interval:
-        return mean_interval(values, patients, seed=seed)
-
-    return Group(
-        name=name,
-        questions=len(rows),
-        accuracy=mean([float(row.correct) for row in rows]),
-        f1=mean([row.f1 for row in rows]),
-        recall=mean([row.recall for row in rows]),
-        controls={c: mean([float(row.control_correct[c]) for row in rows]) for c in controls},
-        reliance={c: mean([float(row.correct) - float(row.control_correct[c]) for row in rows]) for c in controls},
-        sensitivity={c: mean([float(row.controls[c] != row.answer) for row in rows]) for c in controls},
-    )
+    columns = [[float(row.correct) for row in rows], [row.f1 for row in rows], [row.recall for row in rows]]
+    for control in controls:
+        right = [float(row.control_correct[control]) for row in rows]
+        changed = [float(row.controls[control] != row.answer) for row in rows]
+        columns += [right, [own - other for own, other in zip(columns[0], right)], changed]
+    found = mean_intervals(columns, [row.patient for row in rows], seed=seed)
+    of_control = [found[first : first + 3] for first in range(3, len(found), 3)]
+    alone, reliance, sensitivity = ({c: row[n] for c, row in zip(controls, of_control)} for n in range(3))
+    return Group(name, len(rows), found[0], found[1], found[2], alone, reliance, sensitivity)

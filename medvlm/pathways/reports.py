@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from medvlm.pathways.consistency import Checker, Conflict
 from medvlm.pathways.cues import word_set
 from medvlm.pathways.parser import AnswerParser, Reading
 from medvlm.pathways.spec import NOT_ASSESSABLE, Pathway, Slot
 
+SENTENCES_KEPT = 8192
 _HEADING = re.compile(r"^[ \t]*([A-Za-z][A-Za-z /&-]{2,40}?)[ \t]*:", re.MULTILINE)
 _SKIPPED = word_set("skipped_sections")
 _SECTIONS = _SKIPPED | word_set("sections")
@@ -39,17 +41,16 @@ class ReportReader:
         self.pathway = pathway
         self.parser = parser or AnswerParser(pathway)
         self.checker = checker or Checker(pathway)
+        # Reports repeat their sentences; what one says does not depend on where it stands.
+        self._statements = lru_cache(maxsize=SENTENCES_KEPT)(self._read_sentence)
 
     def read(self, text: str) -> ReportReading:
         """Read a report. History, indication and technique say nothing about the images and are skipped."""
         found: dict[str, list[Reading]] = {}
         for start, sentence in sentences(text):
-            for slot in self._addressed(sentence):
-                reading = self.parser.reader(slot).statement(sentence, slot.member, False)
-                if reading.state == "no_match":
-                    continue
+            for name, reading in self._statements(sentence):
                 spans = tuple((start + begin, start + end) for begin, end in reading.spans)
-                found.setdefault(slot.name, []).append(Reading(reading.state, reading.symbol, spans, reading.reason))
+                found.setdefault(name, []).append(Reading(reading.state, reading.symbol, spans, reading.reason))
         readings = {name: _join(items) for name, items in found.items()}
         stated = {
             name: reading.symbol
@@ -57,6 +58,14 @@ class ReportReader:
             if reading.state == "value" and reading.symbol != NOT_ASSESSABLE
         }
         return ReportReading(readings, self.checker.conflicts(stated))
+
+    def _read_sentence(self, sentence: str) -> tuple[tuple[str, Reading], ...]:
+        """What one sentence says of the slots it speaks of; spans from its beginning."""
+        read = (
+            (slot, self.parser.reader(slot).statement(sentence, slot.member, False))
+            for slot in self._addressed(sentence)
+        )
+        return tuple((slot.name, reading) for slot, reading in read if reading.state != "no_match")
 
     def _addressed(self, sentence: str) -> Iterator[Slot]:
         """Slots a sentence may speak of: scoped ones only where their member is named."""

@@ -207,3 +207,19 @@ def test_the_hash_of_a_test_set_does_not_depend_on_the_file(tmp_path):
     from medvlm.dialogue.conversation import read_conversations
 
     assert data_hash(read_conversations(tmp_path / "a.jsonl")) == data_hash(TEN)
+
+
+def test_a_page_shows_the_worst_cases_with_their_pictures_and_needs_no_other_file(pictures, tmp_path):
+    from medvlm.evaluation.page import write_page
+    from medvlm.evaluation.pages import answers_page
+
+    result = ask_all(TEN, lambda batch: ["yes <b>"] * len(batch), pictures, ["blank"], tmp_path / "controls")
+    write_page(answers_page(result, "model", pictures), tmp_path / "index.html")
+    html = (tmp_path / "index.html").read_text()
+    # Eight of ten are wrong; what a model writes is text, not markup.
+    assert html.count('class="case"') == 8
+    assert "yes &lt;b&gt;" in html
+    assert "yes <b>" not in html
+    assert html.count("data:image/jpeg;base64,") == 8
+    assert 'src="http' not in html
+    assert "accuracy|v:1|norm:vqa1" in html
