@@ -2,7 +2,7 @@
 
     apt-get install mricron-data                    # real T1 heads
     pip install scikit-image scikit-learn           # sample photographs; more by --photographs FOLDER
-    python benchmarks/applicability.py --out benchmarks/results/applicability.json
+    python benchmarks/applicability.py --out benchmarks/applicability.json
 
 Chest CTs are phantoms of a seed that the domain was not fitted on. The others are put in its way as they could come:
 head MR as it is, with the wrong modality, body part, unit, spacing, cropped, turned, rescaled to Hounsfield-like
