@@ -17,6 +17,7 @@ from medvlm.experts.calibration import (
     LEVELS,
     Curve,
     conformal_threshold,
+    coverage_in_halves,
     expected_calibration_error,
     fit_curve,
     fit_temperature,
@@ -43,6 +44,7 @@ class Cases:
     Attributes:
         scores: of the expert's findings, 0..1.
         true: whether each was.
+        sizes: long axis of each, mm, where the findings are objects.
         missed: true findings that the expert looks for and did not make.
         errors: measured minus true ratio.
     """
@@ -51,11 +53,22 @@ class Cases:
     true: list[bool] = field(default_factory=list)
     missed: int = 0
     errors: list[float] = field(default_factory=list)
+    sizes: list[float] = field(default_factory=list)
 
     def add(self, score: float | None, true: bool) -> None:
         if score is not None:
             self.scores.append(score)
             self.true.append(true)
+
+    @property
+    def long_axes(self) -> np.ndarray | None:
+        """`[N]` mm, where every finding has one."""
+        return np.array(self.sizes) if len(self.sizes) == len(self.scores) else None
+
+    def detected(self, curve: Curve) -> list[float]:
+        """Probability of every true finding; 0 of a missed one."""
+        fitted = curve(np.array(self.scores), self.long_axes)
+        return [*fitted[np.array(self.true, bool)].tolist(), *[0.0] * self.missed]
 
 
 @dataclass
@@ -151,6 +164,9 @@ def collect(cases: Cases, rule: Rule, result: ExpertResult, truth: Sequence[Find
         cases.missed += sum(ours_ is None and in_scope(rule, theirs) for theirs, ours_ in pairs)
         for finding in found:
             cases.add(finding.probability, id(finding) in matched)
+            size = finding.measure("Long axis")
+            if finding.probability is not None and size is not None:
+                cases.sizes.append(size)
     elif rule.kind == "region":
         sides = {finding.laterality for finding in true}
         for finding in found:
@@ -180,7 +196,9 @@ def verify(rules: dict[str, Any], cases: dict[str, Cases]) -> dict[str, Any]:
 
     Returns:
         Rule id → `cases`, `error` (expected calibration error of the fitted probabilities), `true` (true findings, the
-        missed ones included) and `coverage`: level → share of the true findings at or above its threshold.
+        missed ones included), `coverage`: level → share of the true findings at or above the fitted threshold, and
+        `coverage_in_halves`: the same for thresholds of random halves of these cases, in the mean, which is what split
+        conformal prediction promises; a level that cannot be promised is left out.
     """
     checked: dict[str, Any] = {}
     for name, fitted in rules.items():
@@ -188,8 +206,9 @@ def verify(rules: dict[str, Any], cases: dict[str, Cases]) -> dict[str, Any]:
         if not own.scores:
             continue
         true = np.array(own.true, bool)
-        probabilities = Curve(fitted["slope"], fitted["offset"])(np.array(own.scores))
-        detected = np.array([*probabilities[true].tolist(), *[0.0] * own.missed])
+        curve = Curve(fitted["slope"], fitted["offset"], fitted["size"])
+        probabilities = curve(np.array(own.scores), own.long_axes)
+        detected = np.array(own.detected(curve))
         checked[name] = {
             "cases": len(true),
             "error": round(expected_calibration_error(probabilities, true), 4),
@@ -198,6 +217,11 @@ def verify(rules: dict[str, Any], cases: dict[str, Cases]) -> dict[str, Any]:
                 level: round(float((detected >= threshold).mean()), 4)
                 for level, threshold in fitted["conformal"].items()
                 if threshold is not None and len(detected)
+            },
+            "coverage_in_halves": {
+                str(level): round(share, 4)
+                for level in LEVELS
+                if (share := coverage_in_halves(detected.tolist(), level)) is not None
             },
         }
     return checked
@@ -215,13 +239,14 @@ def summarise(bundle: Bundle, cases: dict[str, Cases]) -> dict[str, Any]:
         if min(int(true.sum()), int((~true).sum())) < FEWEST:
             continue
         scores = np.array(own.scores)
-        curve = fit_curve(scores, true)
-        fitted = curve(scores)
-        detected = [*fitted[true].tolist(), *[0.0] * own.missed]
+        curve = fit_curve(scores, true, own.long_axes)
+        fitted = curve(scores, own.long_axes)
+        detected = own.detected(curve)
         thresholds = {str(level): conformal_threshold(detected, level) for level in LEVELS}
         rules[rule.id] = {
             "slope": round(curve.slope, 5),
             "offset": round(curve.offset, 5),
+            "size": round(curve.size, 5),
             "cases": len(scores),
             "missed": own.missed,
             "error_before": round(expected_calibration_error(scores, true), 4),

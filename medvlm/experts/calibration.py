@@ -28,52 +28,73 @@ class Probability(TypedDict):
     calibrated: bool
 
 
-def calibrated_probability(rule: Rule, score: float, calibration: Mapping[str, Any]) -> Probability:
+def calibrated_probability(
+    rule: Rule, score: float, calibration: Mapping[str, Any], long_axis: float | None = None
+) -> Probability:
     """The probability of a Finding from its raw score, through the bundle's calibration where there is one.
 
     Args:
         rule: what the score is about.
         score: mean foreground probability of the object or region, 0..1.
-        calibration: `calibration.json` of the bundle; `rules` → id → slope and offset on the logit scale.
+        calibration: `calibration.json` of the bundle; `rules` → id → slope, offset and size on the logit scale.
+        long_axis: of an object, mm; None where it is not known.
     """
     fitted = calibration.get("rules", {}).get(rule.id)
     if fitted is None:
         return {"probability": min(1.0, max(0.0, score)), "calibrated": False}
-    curve = Curve(fitted["slope"], fitted["offset"])
-    return {"probability": float(curve(np.array([score]))[0]), "calibrated": True}
+    curve = Curve(fitted["slope"], fitted["offset"], fitted.get("size", 0.0))
+    sizes = None if long_axis is None else np.array([long_axis])
+    return {"probability": float(curve(np.array([score]), sizes)[0]), "calibrated": True}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Probability = logistic(slope * log odds of the score + offset)."""
+    """Probability = logistic(slope * log odds of the score + size * ln(long axis / 10 mm) + offset).
+
+    Small objects are more often none: where sizes are known they say more than the network's own score.
+    """
 
     slope: float
     offset: float
+    size: float = 0.0
 
-    def __call__(self, scores: np.ndarray) -> np.ndarray:
-        return 1.0 / (1.0 + np.exp(-(self.slope * _logits(scores) + self.offset)))
+    def __call__(self, scores: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
+        """Probabilities of scores (0..1) of objects with these long axes in mm; unknown ones count as 10 mm."""
+        value = self.slope * _logits(scores) + self.offset
+        if sizes is not None:
+            value = value + self.size * _log_size(sizes)
+        return 1.0 / (1.0 + np.exp(-value))
 
 
-def fit_curve(scores: np.ndarray, true: np.ndarray) -> Curve:
+def fit_curve(scores: np.ndarray, true: np.ndarray, sizes: np.ndarray | None = None) -> Curve:
     """The most likely curve for scores of findings that were true or not.
 
     The targets are drawn in a little from 0 and 1 (Platt, 1999), so that separable data give a finite curve.
+
+    Args:
+        scores: `[N]`, 0..1.
+        true: `[N]`.
+        sizes: `[N]` long axes in mm; None for what has no size.
     """
     from scipy.optimize import minimize
 
-    x, wanted = _logits(scores), true
+    x, wanted = [_logits(scores), np.ones(len(scores))], true
+    if sizes is not None:
+        x.append(_log_size(sizes))
+    columns = np.stack(x, axis=1)
+    ridge = np.array([RIDGE, 0.0, RIDGE])[: columns.shape[1]]
     positive, negative = int(wanted.sum()), int((~wanted).sum())
     target = np.where(wanted, (positive + 1) / (positive + 2), 1 / (negative + 2))
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        value = weights[0] * x + weights[1]
+        value = columns @ weights
         # log(1 + e^v) - target v is the negative log likelihood; logaddexp keeps it finite.
-        total = float((np.logaddexp(0.0, value) - target * value).sum() + RIDGE * weights[0] ** 2 / 2)
+        total = float((np.logaddexp(0.0, value) - target * value).sum() + ridge @ weights**2 / 2)
         slack = 0.5 * (1.0 + np.tanh(value / 2)) - target
-        return total, np.array([slack @ x + RIDGE * weights[0], slack.sum()])
+        return total, slack @ columns + ridge * weights
 
-    slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
-    return Curve(float(slope), float(offset))
+    fitted = minimize(loss, np.eye(columns.shape[1])[0], jac=True, method="BFGS").x
+    return Curve(*(float(weight) for weight in fitted))
 
 
 def fit_temperature(logits: np.ndarray, target: np.ndarray) -> float:
@@ -112,12 +133,39 @@ def conformal_threshold(probabilities: Sequence[float], level: float) -> float |
         level: wanted share, such as 0.9.
 
     Returns:
-        None where there are too few cases to promise that level.
+        None where there are too few cases to promise that level, or too many are missed altogether.
     """
     ordered = np.sort(np.asarray(probabilities, float))
     # The k-th smallest of n leaves at least (n + 1 - k) / (n + 1) of future cases at or above it.
     rank = math.floor((1.0 - level) * (len(ordered) + 1))
-    return float(ordered[rank - 1]) if rank >= 1 else None
+    threshold = float(ordered[rank - 1]) if rank >= 1 else 0.0
+    return threshold or None
+
+
+def coverage_in_halves(probabilities: Sequence[float], level: float, repeats: int = 400) -> float | None:
+    """How often a threshold that one half of the cases gives is reached in the other, in the mean of random halves.
+
+    Args:
+        probabilities: of true findings; a missed one counts as 0.
+        level: wanted share.
+        repeats: random halves; seeded.
+
+    Returns:
+        None where a half cannot promise the level.
+    """
+    values, random = np.asarray(probabilities, float), np.random.default_rng(0)
+    covered = []
+    for _ in range(repeats):
+        mixed = random.permutation(values)
+        threshold = conformal_threshold(mixed[: len(mixed) // 2].tolist(), level)
+        if threshold is None:
+            return None
+        covered.append(float((mixed[len(mixed) // 2 :] >= threshold).mean()))
+    return float(np.mean(covered))
+
+
+def _log_size(sizes: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(sizes, 1.0) / 10.0)
 
 
 def _logits(scores: np.ndarray) -> np.ndarray:

@@ -128,7 +128,7 @@ def _components(rule: Rule, reading: Reading) -> Iterator[Finding]:
             measurements=_measurements(rule, part),
             evidence=(part.evidence(reading.series),),
             provenance=reading.provenance,
-            **calibrated_probability(rule, score, reading.bundle.calibration),
+            **calibrated_probability(rule, score, reading.bundle.calibration, part.long_axis),
         )
 
 

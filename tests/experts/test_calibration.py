@@ -10,6 +10,7 @@ from medvlm.experts.bundle import read_bundle
 from medvlm.experts.calibrate import Cases, calibrate_expert, summarise, verify
 from medvlm.experts.calibration import (
     conformal_threshold,
+    coverage_in_halves,
     expected_calibration_error,
     fit_curve,
     fit_temperature,
@@ -84,14 +85,33 @@ def test_a_rule_with_too_few_cases_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_a_fit_is_checked_on_other_cases() -> None:
     # Slope 1 and offset 0 leave the scores as they are. True findings: 0.9, 0.6 and one missed.
-    rules = {"ball": {"slope": 1.0, "offset": 0.0, "conformal": {"0.8": 0.5, "0.9": 0.7, "0.95": None}}}
+    rules = {"ball": {"slope": 1.0, "offset": 0.0, "size": 0.0, "conformal": {"0.8": 0.5, "0.9": 0.7, "0.95": None}}}
     checked = verify(rules, {"ball": Cases(scores=[0.9, 0.6, 0.2], true=[True, True, False], missed=1)})
     assert checked["ball"] == {
         "cases": 3,
         "error": pytest.approx((0.1 + 0.4 + 0.2) / 3, abs=1e-4),
         "true": 3,
         "coverage": {"0.8": pytest.approx(2 / 3, abs=1e-4), "0.9": pytest.approx(1 / 3, abs=1e-4)},
+        "coverage_in_halves": {},
     }
+
+
+def test_size_tells_true_from_false_where_the_score_does_not() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.uniform(4, 25, 2000)
+    true = rng.random(2000) < 1 / (1 + np.exp(-4 * np.log(sizes / 10)))
+    curve = fit_curve(np.full(2000, 0.7), true, sizes)
+    assert curve.size == pytest.approx(4, rel=0.15)
+    small, large = curve(np.array([0.7, 0.7]), np.array([5.0, 20.0]))
+    assert small < 0.2
+    assert large > 0.8
+
+
+def test_thresholds_of_random_halves_cover_what_they_promise() -> None:
+    draws = np.random.default_rng(1).beta(4, 2, 1000).tolist()
+    assert coverage_in_halves(draws, 0.9) == pytest.approx(0.9, abs=0.01)
+    # Three in ten are missed: nine in ten cannot be promised.
+    assert coverage_in_halves([*draws, *[0.0] * 430], 0.9) is None
 
 
 def test_a_fit_is_not_checked_on_its_own_cases(tmp_path: Path) -> None:
