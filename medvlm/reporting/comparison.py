@@ -116,7 +116,8 @@ def _sentence(change: Change, known: dict[str, Finding]) -> Sentence:
     finding = known[cited[0]]
     concept = concept_of(finding.concept)
     place = place_text(finding)
-    what = f"{concept.text[:1].upper()}{concept.text[1:]}{f', {place}' if place else ''}"
+    name = " ".join(word for word in (concept.state, concept.text) if word)
+    what = f"{name[:1].upper()}{name[1:]}{f', {place}' if place else ''}"
     if change.status == "new":
         return Sentence(f"{what}: new since the earlier study.", cited)
     if change.status == "resolved":

@@ -37,11 +37,15 @@ class BlockExpert:
     def run(self, study: Study) -> ExpertResult:
         series = study.series[0]
         volume = series.volume
-        bright = volume.array > (float(volume.array.min()) + float(volume.array.max())) / 2
+        grey = volume.array if volume.array.ndim == 3 else volume.array.mean(axis=-1)
+        bright = grey > (float(grey.min()) + float(grey.max())) / 2
         mask = bright.astype(np.uint8)
         # A second structure, three voxels thick, that no finding speaks of.
         mask[:3, :2][mask[:3, :2] == 0] = 2
-        (part,) = components(mask, volume, 1)
+        parts = components(mask, volume, 1)
+        if not parts:
+            return ExpertResult("block", (), series.uid, mask, {1: "lung nodule", 2: "heart"}, seconds=0.1)
+        part = parts[0]
         block = Finding(
             id="nodule-1",
             study=study.uid,
