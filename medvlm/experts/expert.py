@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -110,9 +111,13 @@ class Expert:
                 return kept
         prediction = self._predict(volumes, argument)
         reading = Reading(self.bundle, study.uid, series[0].uid, volumes[0], prediction, self.weights, argument)
+        findings = read_findings_of(reading)
+        if any(volume.interpolated for volume in volumes):
+            # The calibration is of measured slices; where some are interpolated, its word cannot be given.
+            findings = tuple(replace(finding, calibrated=False) for finding in findings)
         result = ExpertResult(
             expert=self.name,
-            findings=read_findings_of(reading),
+            findings=findings,
             series=series[0].uid,
             mask=prediction.mask if self.bundle.labels else None,
             labels={number: name for number, name in self.bundle.labels.items() if number},

@@ -1,5 +1,6 @@
 """An expert on studies: applicability, choice, and the Findings of masks with known answers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from medvlm.errors import MedVLMError
 from medvlm.experts.bundle import Bundle, read_bundle
-from medvlm.experts.expert import select_findings
+from medvlm.experts.expert import Expert, select_findings
 from medvlm.experts.infer import Prediction, choose_device
 from medvlm.experts.registry import find_expert, list_experts, load_expert
 from medvlm.experts.to_findings import Reading, read_findings_of
@@ -185,3 +186,14 @@ def test_experts_of_the_users_own_folder_are_found_by_name(tmp_path: Path, monke
     assert load_expert("tiny", "cpu") is load_expert("tiny", "cpu")
     with pytest.raises(MedVLMError, match="chest_ct"):
         find_expert("no_such_expert")
+
+
+def test_no_calibrated_probability_from_interpolated_slices(tmp_path: Path) -> None:
+    root = write_bundle(tmp_path / "tiny")
+    bundle = read_bundle(root)
+    rules = {rule.id: {"slope": 1.0, "offset": 0.0} for rule in bundle.spec.rules}
+    expert = Expert(replace(bundle, calibration={"rules": rules}), torch.device("cpu"))
+    volume = volume_of(scene()[0])
+    assert any(finding.calibrated for finding in expert.run(study_of(volume)).findings)
+    gaps = replace(volume, interpolated=0.05)
+    assert not any(finding.calibrated for finding in expert.run(study_of(gaps)).findings)
