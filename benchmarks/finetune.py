@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,21 +39,25 @@ class Row:
     tuning: dict[str, str]
     vocabulary: int | None = None
     batch: int = BATCH
+    epochs: int = 2
+    limit: int = TRAIN
+    seeds: bool = True
 
 
 ROWS = {
     "frozen tower": Row({"vision": "freeze"}),
     "nothing frozen": Row({}),
-    "150,000 tokens": Row({"vision": "freeze", "language": "lora"}, 150_000),
-    "150,000 tokens, full": Row({"vision": "freeze"}, 150_000),
+    "150,000 tokens": Row({"vision": "freeze", "language": "lora"}, 150_000, epochs=1, limit=96, seeds=False),
+    "150,000 tokens, full": Row({"vision": "freeze"}, 150_000, epochs=1, limit=96, seeds=False),
 }
 # Peer variants: TRL's own defaults (gradient checkpointing on), then the quicker choices of both.
 PEERS: dict[str, dict[str, Any]] = {
     "trl": {},
     "trl, no checkpointing": {"gradient_checkpointing": False},
     "trainer": {},
-    "trainer, grouped": {"train_sampling_strategy": "group_by_length"},
 }
+# The 16 conversations of a step in two pieces; token-exact accumulation makes them one gradient.
+OURS: dict[str, Any] = {"pieces": 2}
 
 
 def write_data(folder: Path) -> None:
@@ -116,7 +119,9 @@ class Clock:
         self.steps.append(time.perf_counter())
 
 
-def with_medvlm(start: Path, data: Path, row: Row, options: dict[str, Any], seed: int, epochs: int, clock: Clock) -> Any:
+def with_medvlm(
+    start: Path, data: Path, row: Row, options: dict[str, Any], seed: int, epochs: int, clock: Clock
+) -> Any:
     import lightning.pytorch as pl
 
     from medvlm.models.parts import Tuning
@@ -129,11 +134,11 @@ def with_medvlm(start: Path, data: Path, row: Row, options: dict[str, Any], seed
             if trainer.global_step > len(clock.steps):
                 clock.tick()
 
-    rows, pieces = TRAIN // row.batch, options.pop("pieces", 1)
+    rows, pieces = row.limit // row.batch, options.pop("pieces", 1)
     if "paths" in options:
         options["paths"] = Paths(**(options["paths"] or {"packing": "off", "features": "off", "fused_loss": "off"}))
     conversations = ConversationData(
-        train=[data / "train.jsonl"], batch_tokens=10**6, batch_size=row.batch // pieces, seed=seed, **options.pop("data", {})
+        train=[data / "train.jsonl"], batch_tokens=10**6, batch_size=row.batch // pieces, limit=row.limit, seed=seed
     )
     module = FineTune(str(start), tuning=Tuning(**row.tuning), learning_rate=RATE, warmup=WARMUP, floor=0.0, **options)
     trainer = pl.Trainer(
@@ -150,7 +155,7 @@ def with_medvlm(start: Path, data: Path, row: Row, options: dict[str, Any], seed
         use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
-        default_root_dir=data,
+        default_root_dir=start,  # features are those of this start
     )
     trainer.fit(module, conversations)
     assert abs(len(clock.steps) / epochs - rows) <= 0.1 * rows, f"{len(clock.steps) / epochs} steps an epoch"
@@ -175,11 +180,11 @@ def peer(start: Path, row: Row) -> tuple[Any, Any]:
     return model, processor
 
 
-def messages(data: Path) -> Any:
+def messages(data: Path, limit: int) -> Any:
     """The conversations as a `datasets.Dataset` with `messages` and decoded-on-access `images`."""
     from datasets import Dataset, Features, Image, List, Value
 
-    rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()[:limit]]
     part = {"type": Value("string"), "text": Value("string")}
     features = Features(
         {"messages": List({"role": Value("string"), "content": List(part)}), "images": List(Image())}
@@ -233,13 +238,15 @@ def with_trl(start: Path, data: Path, row: Row, options: dict[str, Any], seed: i
     model, processor = peer(start, row)
     given = settings(data, seed, epochs, row.batch) | options
     config = SFTConfig(**given, max_length=None, assistant_only_loss=True)
-    dataset = messages(data).remove_columns("length")
+    dataset = messages(data, row.limit).remove_columns("length")
     trainer = SFTTrainer(model, config, train_dataset=dataset, processing_class=processor, callbacks=[ticking(clock)])
     trainer.train()
     return trainer.model
 
 
-def with_trainer(start: Path, data: Path, row: Row, options: dict[str, Any], seed: int, epochs: int, clock: Clock) -> Any:
+def with_trainer(
+    start: Path, data: Path, row: Row, options: dict[str, Any], seed: int, epochs: int, clock: Clock
+) -> Any:
     from transformers import Trainer, TrainingArguments
 
     model, processor = peer(start, row)
@@ -249,10 +256,7 @@ def with_trainer(start: Path, data: Path, row: Row, options: dict[str, Any], see
         for one in rows:
             pictures = iter(one["images"])
             chats.append(
-                [
-                    {"role": m["role"], "content": [_part(p, pictures) for p in m["content"]]}
-                    for m in one["messages"]
-                ]
+                [{"role": m["role"], "content": [_part(p, pictures) for p in m["content"]]} for m in one["messages"]]
             )
         batch = processor.apply_chat_template(
             chats,
@@ -273,7 +277,7 @@ def with_trainer(start: Path, data: Path, row: Row, options: dict[str, Any], see
     given = settings(data, seed, epochs, row.batch) | options | {"remove_unused_columns": False}
     arguments = TrainingArguments(**given)
     trainer = Trainer(
-        model, arguments, train_dataset=messages(data), data_collator=collate, callbacks=[ticking(clock)]
+        model, arguments, train_dataset=messages(data, row.limit), data_collator=collate, callbacks=[ticking(clock)]
     )
     trainer.train()
     return trainer.model
@@ -315,7 +319,6 @@ def work(arguments: argparse.Namespace) -> None:
     import torch
 
     if arguments.engine.startswith("medvlm"):
-        import lightning.pytorch
 
         import medvlm.training.finetune  # noqa: F401
     elif arguments.engine.startswith("trl"):
@@ -340,15 +343,120 @@ def work(arguments: argparse.Namespace) -> None:
     Path(arguments.result).write_text(json.dumps(measured))
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+def measure(engine: str, options: dict[str, Any], row: str, seed: int, folder: Path) -> dict[str, float]:
+    """One measurement in a process of its own; the result of an interrupted run is kept."""
+    name = f"{engine}-{row}-{seed}".replace(",", "").replace(" ", "_")
+    result = folder / f"{name}.json"
+    start = folder / f"start-{ROWS[row].vocabulary or 'stock'}-{seed}"
+    if not start.is_dir():
+        write_start(start, folder, ROWS[row].vocabulary, seed)
+    if not result.is_file():
+        given = {"engine": engine, "row": row, "start": start, "data": folder, "options": json.dumps(options)}
+        given |= {"result": result, "seed": seed, "epochs": ROWS[row].epochs}
+        command = [sys.executable, __file__, "--work", *(f"--{key}={value}" for key, value in given.items())]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{name}: {done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(result.read_text())
+    return found
+
+
+def machine_rate() -> float:
+    """bf16 GFLOP/s of this machine: products of 2048 x 2048 matrices."""
+    import torch
+
+    one, other = (torch.randn(2048, 2048, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        one @ other
+    began = time.perf_counter()
+    for _ in range(20):
+        one @ other
+    return 20 * 2 * 2048**3 / (time.perf_counter() - began) / 1e9
+
+
+def counted(folder: Path, row: Row) -> tuple[int, int]:
+    """Tokens and learnt tokens of one epoch."""
+    from medvlm.dialogue.conversation import read_conversations
+    from medvlm.models.chat import ChatEncoder
+    from medvlm.models.load import load_model
+    from medvlm.training.collate import tokenise
+
+    loaded = load_model(next(folder.glob("start-stock-*")))
+    rows = tokenise(
+        read_conversations(folder / "train.jsonl")[: row.limit], ChatEncoder(loaded.processor, folder), 9999
+    )
+    return sum(rows.lengths), rows.supervised_tokens
+
+
+def report(folder: Path, rows: list[str], seeds: list[int]) -> dict[str, Any]:
+    """Measure all rows and print the table."""
+    rate = machine_rate()
+    results: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    results |= {"bf16_gflops": round(rate), "rows": {}}
+    engines = {"medvlm": OURS, **PEERS}
+    for name in rows:
+        row = ROWS[name]
+        found = {
+            engine: [measure(engine, options, name, seed, folder) for seed in (seeds if row.seeds else seeds[:1])]
+            for engine, options in engines.items()
+        }
+        tokens, learnt = counted(folder, row)
+        # 6 FLOPs a weight and token (2 forward, 4 backward); the tower, where it is frozen and cached, costs nothing.
+        language = 1.9e6
+        print(f"\n{name}: {learnt} learnt of {tokens} tokens an epoch, {row.epochs} epochs")
+        print(f"{'':<24}{'tokens/s':>10}{'steady':>10}{'peak MB':>9}{'loss (seeds)':>24}")
+        lines = {}
+        for engine, runs in found.items():
+            first = runs[0]
+            lines[engine] = {
+                "tokens_per_second": learnt * row.epochs / first["seconds"],
+                "steady": learnt * row.epochs / first["steps"] / first["step"],
+                "memory": first["peak"] - first["imports"],
+                "peak": first["peak"],
+                "losses": [run["loss"] for run in runs],
+            }
+            line = lines[engine]
+            shown = " ".join(f"{loss:.3f}" for loss in line["losses"])
+            figures = f"{line['tokens_per_second']:>10.0f}{line['steady']:>10.0f}{line['memory']:>9.0f}"
+            print(f"{engine:<24}{figures}{shown:>24}")
+        ours, others = lines["medvlm"], [line for engine, line in lines.items() if engine != "medvlm"]
+        ratios = {
+            "speed": ours["tokens_per_second"] / max(line["tokens_per_second"] for line in others),
+            "steady": ours["steady"] / max(line["steady"] for line in others),
+            "memory": ours["memory"] / min(line["memory"] for line in others),
+            "utilisation": 6 * language * tokens * ours["steady"] / learnt / rate / 1e9,
+        }
+        print("  ".join(f"{key} {value:.2f}" for key, value in ratios.items()))
+        results["rows"][name] = {"engines": lines, "ratios": ratios}
+    return results
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--folder", type=Path, help="where runs are kept, to go on from; a temporary one by default")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS)[:3], choices=list(ROWS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     for name in ("engine", "row", "start", "data", "options", "result"):
-        parser.add_argument(f"--{name}")
-    parser.add_argument("--seed", type=int); parser.add_argument("--epochs", type=int)
-    parser.add_argument("--prepare", action="store_true")
-    a = parser.parse_args()
-    if a.prepare:
-        Path(a.data).mkdir(exist_ok=True, parents=True)
-        write_data(Path(a.data)); write_start(Path(a.start), Path(a.data), ROWS[a.row].vocabulary, 0)
-    else:
-        work(a)
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    for name in ("seed", "epochs"):
+        parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        work(arguments)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "validation.jsonl").is_file():
+            write_data(folder)
+        results = report(folder, arguments.rows, arguments.seeds)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -17,10 +17,12 @@ from medvlm.models.parts import Part, Tuning, part_of, prepare
 from medvlm.training.answering import answer, gather, write_test
 from medvlm.training.data import as_files
 from medvlm.training.loss import supervised_loss
+from medvlm.training.memory import bound_kernel_caches
 from medvlm.training.optimizer import MasterOptimizer
 from medvlm.training.paths import Chosen, Paths, choose
 from medvlm.training.schedule import parameter_groups, warmup_cosine
 from medvlm.training.scoring import Answer
+from medvlm.training.shard import shard
 
 
 class FineTune(pl.LightningModule):
@@ -74,6 +76,7 @@ class FineTune(pl.LightningModule):
             trust_remote_code: run Python that comes with the model.
         """
         super().__init__()
+        bound_kernel_caches()
         self.name, self.tiny_config, self.tuning = name, tiny_config, tuning
         self.optimizer = optimizer
         self.rates: dict[Part, float] = {
@@ -95,6 +98,7 @@ class FineTune(pl.LightningModule):
                 dtype=dtype,
                 trainable=True,
                 trust_remote_code=trust_remote_code,
+                quantize=tuning.quantize,
             ),
             tuning,
         )
@@ -102,6 +106,7 @@ class FineTune(pl.LightningModule):
         if attention:
             self.model.set_attn_implementation(attention)
         self.loaded_dtype: torch.dtype = self.model.dtype
+        self._sharded = False
         self._window: list[Tensor] = []
         self._answers: list[Answer] = []
 
@@ -116,12 +121,24 @@ class FineTune(pl.LightningModule):
             self.model.to(strategy.root_device)
         self.chosen = choose(self.paths, self.loaded, data.sample(), data.pad_id, Path(self.trainer.default_root_dir))
         data.take(self.chosen)
+        # What was loaded is in evaluation mode; dropout (of adapters, too) belongs to training, not to what is frozen.
+        base = self.model.get_base_model() if self.loaded.is_adapter else self.model
+        self.model.train()
+        for module in (base.get_encoder(modality="image"), base.get_decoder()):
+            if not any(parameter.requires_grad for parameter in module.parameters()):
+                module.eval()
         if self.paths.checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
             self.model.enable_input_require_grads()
         if self.paths.compile:
             for layer in self.model.get_decoder().layers:
                 layer.compile(dynamic=True)
+
+    def configure_model(self) -> None:
+        """Shard the weights, where the strategy (`configs/cluster`) shares them between processes."""
+        if hasattr(self.trainer.strategy, "device_mesh") and not self._sharded:
+            shard(self.model, self.trainer.strategy.device_mesh["data_parallel"])
+            self._sharded = True
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Summed loss and number of learnt tokens of a batch, on the chosen paths."""
@@ -134,7 +151,9 @@ class FineTune(pl.LightningModule):
         self._window.append(tokens)
         self.log("train/loss", loss.detach() / tokens.clamp(min=1), prog_bar=True, batch_size=1)
         self.log("train/tokens", tokens.float(), batch_size=1)
-        if self.trainer.world_size > 1:
+        if self._sharded and "pixel_values" not in batch and self.tuning.vision != "freeze":
+            raise MedVLMError("a batch without a picture cannot train a sharded tower: freeze it or use strategy ddp.")
+        if self.trainer.world_size > 1 and not self._sharded:
             # A process whose batch has no picture must still take part in averaging the tower's gradients.
             loss = loss + sum(parameter.sum() * 0.0 for parameter in self.parameters() if parameter.requires_grad)
         # Lightning divides by the number of accumulated batches; `on_before_optimizer_step` divides by tokens.
@@ -153,7 +172,7 @@ class FineTune(pl.LightningModule):
         trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         for parameter in trained:
             parameter.grad.mul_(scale)
-        if self.trainer.world_size > 1:
+        if self.trainer.world_size > 1 and not self._sharded:
             # Where no process had a picture, one process would leave the tower alone; a gradient of zeros would not.
             touched = torch.stack([parameter.grad.any() for parameter in trained]).tolist()
             for parameter, moved in zip(trained, touched, strict=True):

@@ -48,7 +48,8 @@ def supervised_loss(model: Any, batch: dict[str, Any], fused: bool = False) -> t
     if fused:
         with _taken(head, predicting) as taken:
             model(**inputs, use_cache=False)
-        return fused_cross_entropy(taken[0], head.weight, head.bias, chosen, soft_cap(model)), count
+        weight = head.weight.full_tensor() if hasattr(head.weight, "full_tensor") else head.weight
+        return fused_cross_entropy(taken[0], weight, head.bias, chosen, soft_cap(model)), count
     with only_positions(head, predicting):
         logits = model(**inputs, use_cache=False).logits  # [N, V]
     return functional.cross_entropy(logits.float(), chosen, reduction="sum"), count
