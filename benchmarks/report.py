@@ -98,10 +98,8 @@ def main() -> None:
         )
         results[name] = json.loads(done.stdout.splitlines()[-1])
         row = results[name]
-        per = row["seconds"] / row["studies"]
-        print(
-            f"{name:36} {row['studies']:4.0f} studies  {row['seconds']:8.1f} s  {per:6.2f} s each  {row['peak_mb']:6.0f} MB"
-        )
+        each = f"{row['seconds'] / row['studies']:6.2f} s each"
+        print(f"{name:36} {row['studies']:4.0f} studies  {row['seconds']:8.1f} s  {each}  {row['peak_mb']:6.0f} MB")
     ratio = results["plain"]["seconds"] / results["pipeline"]["seconds"]
     print(f"faster by a factor of {ratio:.2f}")
     if options.out is not None:
