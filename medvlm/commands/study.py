@@ -31,13 +31,26 @@ def study(path: Path, modality: str | None = None, experts: bool = True) -> None
     found = load_study(path, modality)
     console.print(_series_table(found))
     for number, series in enumerate(found.series, start=1):
-        for note in series.notes:
+        for note in [*series.notes, *_suv_notes(series)]:
             console.print(f"series {number}: {note}", markup=False)
     if found.skipped:
         rows = ((item.what, item.reason) for item in found.skipped)
         console.print(_table("left out", ("what", "why"), rows))
     if experts:
         console.print(_table("experts", ("expert", "reads", "why not"), _expert_rows(found)))
+
+
+def _suv_notes(series: Series) -> list[str]:
+    """For PET: whether its values can be given as SUV, and why not."""
+    from medvlm.errors import MedVLMError
+    from medvlm.imaging.suv import suv_factor
+
+    if series.modality != "PT" or not series.files:
+        return []
+    try:
+        return [f"SUV by body weight is {suv_factor(series.files):.6g} times the value."]
+    except MedVLMError as reason:
+        return [f"{str(reason)[:1].upper()}{str(reason)[1:]}"]
 
 
 def _series_table(found: Study) -> Table:

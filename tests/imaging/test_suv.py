@@ -110,3 +110,10 @@ def test_other_modalities_have_no_suv(tmp_path: Path):
     write_slice(tmp_path / "1.dcm", "s", 1, (0, 0, 0))
     with pytest.raises(MedVLMError, match="not a PET"):
         suv_volume(load_study(tmp_path).series[0])
+
+
+def test_the_study_command_says_whether_there_is_suv(tmp_path: Path, medvlm_command):
+    assert (
+        "SUV by body weight is 1 times the value" in medvlm_command("study", write_pet(tmp_path / "a", Units="GML")).out
+    )
+    assert "PatientWeight is missing" in medvlm_command("study", write_pet(tmp_path / "b", PatientWeight=None)).out
