@@ -13,7 +13,7 @@ from medvlm.storage import atomic_path, write_text
 _YAML = """\
 # Every key is described in the documentation under "Reader studies".
 name: {name}
-title: {title}
+title: "{title}"
 seed: {seed}
 readers: {{senior: {senior}, junior: {junior}}}
 sources:
@@ -56,7 +56,7 @@ def write_study_folder(out: Path, name: str, cases: Sequence[StudyCase], readers
     _write_csv(out / "reference.csv", [["case", "text"], *([case.id, case.reference] for case in cases)])
     junior = readers // 2
     text = _YAML.format(
-        name=name, title=f"Reports of a model and reference reports: {name}", seed=seed, senior=readers - junior,
+        name=name, title=f"Reports of a model and reference reports, {name}", seed=seed, senior=readers - junior,
         junior=junior, probes=2 if len(cases) >= 12 else 0,
     )  # fmt: skip
     write_text(out / "study.yaml", text)

@@ -21,6 +21,7 @@ from medvlm.errors import MedVLMError
 from medvlm.reader_study.statistics.contrast import Contrast
 
 MIN_LOG_SD = -7.0
+FEW_CLUSTERS = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +258,8 @@ def fit_gee(
 ) -> OrdinalFit:
     """Marginal proportional-odds model with errors robust to clustering in one or two ways.
 
-    The errors use t with (fewest clusters - 1) degrees of freedom and the factor G / (G - 1).
+    The errors carry the factor G / (G - 1). With fewer than 30 clusters of a kind the statistic is taken as t with one
+    degree of freedom less than these, otherwise as normal.
 
     Args:
         clusters: one or two `[n]` label lists; ratings that share a label may depend on each other.
@@ -281,7 +283,8 @@ def fit_gee(
         meat = meat - _meat(scores, indexed[0] * (int(indexed[1].max()) + 1) + indexed[1])
     rows = slice(levels - 1, None)
     covariance = (bread @ meat @ bread)[rows, rows]
-    df = float(min(int(index.max()) for index in indexed))
+    fewest = min(int(index.max()) + 1 for index in indexed)
+    df = float(fewest - 1) if fewest < FEW_CLUSTERS else math.inf
     errors = np.sqrt(np.maximum(np.diag(covariance), 0))
     effects = tuple(
         Contrast(name, float(value), float(error), df, level)
