@@ -34,7 +34,7 @@ def write_study(folder: Path, readers: int, cases: int, sources: int, side: int)
     """A study with smooth noise as images and three reports of about 60 words a case."""
     (folder / "img").mkdir(parents=True)
     rng = np.random.default_rng(0)
-    words = ["nodule", "lobe", "right", "left", "effusion", "pleural", "mild", "severe", "heart", "lung", "clear", "opacity", "basal", "apical", "no"]
+    words = ["nodule", "lobe", "right", "left", "effusion", "mild", "severe", "heart", "lung", "clear", "basal", "no"]
     rows = []
     for number in range(cases):
         small = Image.fromarray(rng.integers(0, 255, (32, 32), dtype=np.uint8))

@@ -152,7 +152,9 @@ class _Runner:
 
     def variance_analyses(self) -> None:
         """Obuchowski-Rockette with three covariances, fixed readers, fixed cases, and Dorfman-Berbaum-Metz."""
-        methods = ("delong", "jackknife") if self.metric == "mean" else ("delong", "jackknife", "unbiased", "bootstrap")
+        methods: tuple[str, ...] = (
+            ("delong", "jackknife") if self.metric == "mean" else ("delong", "jackknife", "unbiased", "bootstrap")
+        )
         if len(self.ratings.readers) * len(self.ratings.modalities) > 45:
             methods = tuple(name for name in methods if name != "unbiased")  # all pairs of cells: minutes
         for method in methods:

@@ -83,7 +83,8 @@ def bars_figure(results: list[QuestionResult]) -> str:
     plots = _plots()
     rows = [(result, index) for result in results for index in range(len(result.ratings.modalities))]
     figure, axis = plots.subplots(figsize=(7.5, 0.42 * len(rows) + 1.4))
-    labels, shown = [], {}
+    labels: list[str] = []
+    shown: dict[str, Any] = {}
     for place, (result, index) in enumerate(reversed(rows)):
         scores = result.ratings.scores[index]
         values = [value for value, _ in result.categories]

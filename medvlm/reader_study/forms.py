@@ -224,8 +224,8 @@ def _question(row: Any, scales: Mapping[str, Any], path: Path) -> Question:
     if kind not in KINDS:
         raise MedVLMError(f"{path}, question {name}: kind '{kind}' is none of {', '.join(KINDS)}.")
     given = row.get("options") or scales.get(row.get("scale", ""), {})
-    fixed: dict[str, dict[str, str]] = {"guess": GUESSES, "pairwise": PREFERENCES}
-    options: dict[Any, Any] = fixed.get(str(kind), given)
+    fixed: dict[Any, dict[Any, Any]] = {"guess": GUESSES, "pairwise": PREFERENCES}
+    options: dict[Any, Any] = fixed.get(kind) or given or {}
     if kind == "likert" and len(options) < 2:
         raise MedVLMError(f"{path}, question {name}: a likert question needs 'options' or a known 'scale'.")
     return Question(

@@ -21,7 +21,8 @@ class Chromium:
         profile.mkdir(parents=True, exist_ok=True)
         port = profile / "DevToolsActivePort"
         port.unlink(missing_ok=True)
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+                   "--no-first-run",
                    "--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND", f"--window-size={size}"]  # fmt: skip
         self.process = subprocess.Popen(
             [str(BROWSER), *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],

@@ -131,7 +131,8 @@ def test_the_viewer_shows_true_values_scrolls_zooms_and_windows(room, tmp_path):
     browser.press("r")
     assert browser.run("[readingRoom.viewer.zoom, readingRoom.viewer.width]") == [1, width]
     drawn = browser.run("(() => { const c = document.getElementById('canvas');"
-                        " return [...c.getContext('2d').getImageData(c.width >> 1, c.height >> 1, 1, 1).data]; })()")  # fmt: skip
+                        " const g = c.getContext('2d');"
+                        " return [...g.getImageData(c.width >> 1, c.height >> 1, 1, 1).data]; })()")  # fmt: skip
     assert drawn[3] == 255
     assert browser.errors == []
     browser.kill()
