@@ -136,7 +136,9 @@ def with_medvlm(
 
     rows, pieces = row.limit // row.batch, options.pop("pieces", 1)
     if "paths" in options:
-        options["paths"] = Paths(**(options["paths"] or {"packing": "off", "features": "off", "fused_loss": "off"}))
+        options["paths"] = Paths(
+            **(options["paths"] or {"packing": "never", "features": "never", "fused_loss": "never"})
+        )
     conversations = ConversationData(
         train=[data / "train.jsonl"], batch_tokens=10**6, batch_size=row.batch // pieces, limit=row.limit, seed=seed
     )
@@ -319,7 +321,6 @@ def work(arguments: argparse.Namespace) -> None:
     import torch
 
     if arguments.engine.startswith("medvlm"):
-
         import medvlm.training.finetune  # noqa: F401
     elif arguments.engine.startswith("trl"):
         import trl  # noqa: F401

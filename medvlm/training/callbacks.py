@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from medvlm.models.generate import Generator
+from medvlm.errors import MedVLMError
+from medvlm.models.chat import load_image
 from medvlm.models.parts import table
-from medvlm.storage import write_text
-from medvlm.training.scoring import Question
+from medvlm.storage import atomic_path, write_text
+from medvlm.training.answering import answer
+from medvlm.training.average import WeightAverage
+from medvlm.training.scoring import Answer, Question
 
 
 class SaveSettings(Callback):
@@ -52,36 +56,61 @@ class Announce(Callback):
 
 
 class SampleAnswers(Callback):
-    """Write the model's own answers to a few validation questions to the screen and to TensorBoard."""
+    """Let the model answer validation questions: to the screen and to TensorBoard, pictures included.
 
-    def __init__(self, count: int = 4, max_new_tokens: int = 48) -> None:
+    The share of right answers is logged as `val/right`; a run stops early by it with Lightning's own callback:
+
+        trainer:
+          callbacks:
+            - class_path: lightning.pytorch.callbacks.EarlyStopping
+              init_args: {monitor: val/right, mode: max, patience: 3}
+    """
+
+    def __init__(self, count: int = 4, max_new_tokens: int = 48, measured: int = 0) -> None:
         """
         Args:
-            count: how many questions; 0 switches this off.
+            count: how many answers are shown; 0 shows none.
             max_new_tokens: longest answer.
+            measured: how many questions `val/right` is measured on; 0 measures those that are shown.
         """
-        self.count, self.max_new_tokens = count, max_new_tokens
+        if count < 0 or measured < 0:
+            raise MedVLMError("--samples.count and --samples.measured are numbers of questions: give 0 or more.")
+        self.count, self.max_new_tokens, self.measured = count, max_new_tokens, measured
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if trainer.sanity_checking or not self.count or not trainer.is_global_zero:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        wanted = max(self.count, self.measured)
+        if trainer.sanity_checking or not wanted:
             return
-        asked = self._chosen(trainer.datamodule)  # type: ignore[attr-defined]
-        lines = []
-        for root, question in asked:
-            generator = Generator(pl_module.loaded, self.max_new_tokens, root=root)
-            answer = generator.answer(question.prompt)
-            said = question.prompt.turns[-1].text.replace("\n", " ")
-            lines.append(f"{said[-60:]!r} -> {answer!r} (reference {question.accepted[0]!r})")
-        print("\n".join(["", *lines]))
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("samples", "\n\n".join(lines), trainer.global_step)
+        right = 0.0
+        # A sharded model answers only with all of its processes.
+        if trainer.is_global_zero or pl_module.sharded:
+            asked = self._chosen(trainer.datamodule, wanted)  # type: ignore[attr-defined]
+            answers = answer(pl_module.loaded, asked, self.max_new_tokens)
+            right = sum(row.right for row in answers) / max(1, len(answers))
+            if trainer.is_global_zero:
+                self._show(trainer, asked[: self.count], answers)
+        pl_module.log("val/right", trainer.strategy.broadcast(right), batch_size=1)
 
-    def _chosen(self, data: Any) -> list[tuple[Path, Question]]:
+    def _show(self, trainer: pl.Trainer, asked: list[tuple[Path, Question]], answers: list[Answer]) -> None:
+        lines = []
+        for row in answers[: len(asked)]:
+            said = row.question.replace("\n", " ")
+            lines.append(f"{said[-60:]!r} -> {row.answer!r} (reference {row.reference!r})")
+        if lines:
+            print("\n".join(["", *lines]))
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and lines:
+                logger.experiment.add_text("samples", "\n\n".join(lines), trainer.global_step)
+                for number, (root, question) in enumerate(asked):
+                    for path in question.prompt.images[:1]:
+                        pixels = np.asarray(load_image(str(root / path)))
+                        logger.experiment.add_image(f"samples/{number}", pixels, trainer.global_step, dataformats="HWC")
+
+    def _chosen(self, data: Any, wanted: int) -> list[tuple[Path, Question]]:
         """Questions spread evenly over the validation files."""
         pool = data.questions("validation")
-        step = max(1, len(pool) // self.count)
-        return pool[::step][: self.count]
+        step = max(1, len(pool) // wanted)
+        return pool[::step][:wanted]
 
 
 class SaveModel(Callback):
@@ -91,5 +120,21 @@ class SaveModel(Callback):
         root = Path(trainer.default_root_dir)
         trainer.save_checkpoint(root / "checkpoints" / "last.ckpt")
         pl_module.full_precision()
-        if trainer.is_global_zero:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAverage):
+                callback.save(pl_module)
+        if pl_module.sharded:
+            self._save_whole(trainer, pl_module, root / "model")
+        elif trainer.is_global_zero:
             pl_module.loaded.save(root / "model")
+
+    def _save_whole(self, trainer: pl.Trainer, pl_module: Any, folder: Path) -> None:
+        """Gather a sharded model on the first process and write it."""
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        loaded = pl_module.loaded
+        whole = get_model_state_dict(loaded.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        if trainer.is_global_zero:
+            with atomic_path(folder) as temporary:
+                loaded.model.save_pretrained(temporary, state_dict=whole)
+                loaded.processor.save_pretrained(temporary)

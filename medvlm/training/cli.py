@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from medvlm.errors import MedVLMError
+from medvlm.training.average import WeightAverage
 from medvlm.training.callbacks import Announce, SampleAnswers, SaveModel, SaveSettings
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -71,6 +72,7 @@ class MedVLMCLI(LightningCLI):
         parser.link_arguments("data.train", "model.corpus")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(SampleAnswers, "samples")
+        parser.add_lightning_class_args(WeightAverage, "average")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
 
     def _parse_ckpt_path(self) -> None:

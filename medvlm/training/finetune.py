@@ -106,7 +106,7 @@ class FineTune(pl.LightningModule):
         if attention:
             self.model.set_attn_implementation(attention)
         self.loaded_dtype: torch.dtype = self.model.dtype
-        self._sharded = False
+        self.sharded = False
         self._window: list[Tensor] = []
         self._answers: list[Answer] = []
 
@@ -136,9 +136,9 @@ class FineTune(pl.LightningModule):
 
     def configure_model(self) -> None:
         """Shard the weights, where the strategy (`configs/cluster`) shares them between processes."""
-        if hasattr(self.trainer.strategy, "device_mesh") and not self._sharded:
+        if hasattr(self.trainer.strategy, "device_mesh") and not self.sharded:
             shard(self.model, self.trainer.strategy.device_mesh["data_parallel"])
-            self._sharded = True
+            self.sharded = True
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Summed loss and number of learnt tokens of a batch, on the chosen paths."""
@@ -151,9 +151,9 @@ class FineTune(pl.LightningModule):
         self._window.append(tokens)
         self.log("train/loss", loss.detach() / tokens.clamp(min=1), prog_bar=True, batch_size=1)
         self.log("train/tokens", tokens.float(), batch_size=1)
-        if self._sharded and "pixel_values" not in batch and self.tuning.vision != "freeze":
+        if self.sharded and "pixel_values" not in batch and self.tuning.vision != "freeze":
             raise MedVLMError("a batch without a picture cannot train a sharded tower: freeze it or use strategy ddp.")
-        if self.trainer.world_size > 1 and not self._sharded:
+        if self.trainer.world_size > 1 and not self.sharded:
             # A process whose batch has no picture must still take part in averaging the tower's gradients.
             loss = loss + sum(parameter.sum() * 0.0 for parameter in self.parameters() if parameter.requires_grad)
         # Lightning divides by the number of accumulated batches; `on_before_optimizer_step` divides by tokens.
@@ -172,7 +172,7 @@ class FineTune(pl.LightningModule):
         trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         for parameter in trained:
             parameter.grad.mul_(scale)
-        if self.trainer.world_size > 1 and not self._sharded:
+        if self.trainer.world_size > 1 and not self.sharded:
             # Where no process had a picture, one process would leave the tower alone; a gradient of zeros would not.
             touched = torch.stack([parameter.grad.any() for parameter in trained]).tolist()
             for parameter, moved in zip(trained, touched, strict=True):

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from medvlm.models.chat import Encoded
 
-Switch = Literal["auto", "on", "off"]
+Switch = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True)
 class Paths:
     """How a step is computed; none of it changes what is learnt.
 
-    `auto` takes a path where it applies and passes its self-test, and says so where it does not; `on` refuses to run
-    without it.
+    `auto` takes a path where it applies and passes its self-test, and says so where it does not; `always` refuses
+    to run without it.
 
     Attributes:
         packing: conversations of a batch in one row without padding, each attending to itself.
@@ -64,23 +64,23 @@ def choose(paths: Paths, loaded: Any, sample: Sequence[Encoded], pad_id: int, ro
         root: folder of the run.
 
     Raises:
-        MedVLMError: a path is `on` and cannot be taken.
+        MedVLMError: a path is `always` and cannot be taken.
     """
     from medvlm.training.collate import TrainingCollator
 
     model, few, notices = loaded.model, chosen_rows(sample), []
     packed = False
-    if paths.packing != "off":
+    if paths.packing != "never":
         reason = why_not_packed(model, sample, pad_id)
         packed = reason is None
         notices.append(_notice("packing", paths.packing, reason, "padded batches of similar length"))
     features = None
     shown = [row for row in few if "pixel_values" in row.vision]
-    if paths.features == "on" or (paths.features == "auto" and shown and _tower_frozen(loaded)):
+    if paths.features == "always" or (paths.features == "auto" and shown and _tower_frozen(loaded)):
         features, reason = _features(paths.features_folder or root / "features", loaded, shown, pad_id)
         notices.append(_notice("image features", paths.features, reason, "computed in every step"))
     fused = False
-    if paths.fused_loss == "on" or (paths.fused_loss == "auto" and wants_fused(model)):
+    if paths.fused_loss == "always" or (paths.fused_loss == "auto" and wants_fused(model)):
         batch = {name: value.to(model.device) for name, value in TrainingCollator(pad_id)(few).items()}
         batch |= {name: value.to(model.dtype) for name, value in batch.items() if value.is_floating_point()}
         fused = fits_fused(model, batch)
@@ -104,7 +104,7 @@ def _features(folder: Path, loaded: Any, shown: list[Encoded], pad_id: int) -> t
 def _notice(name: str, wanted: Switch, reason: str | None, instead: str) -> str:
     if reason is None:
         return f"{name:<15} tested: the same as without"
-    if wanted == "on":
+    if wanted == "always":
         raise MedVLMError(f"{name}: {reason.rstrip('.')}; leave it on auto.")
     return f"{name:<15} off ({reason.rstrip('.')}): {instead}"
 
