@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def load_model(
     device: str | torch.device = "cpu",
     trainable: bool = False,
     trust_remote_code: bool = False,
+    quantize: str | None = None,
 ) -> LoadedModel:
     """Load a model and its processor through transformers' auto classes.
 
@@ -62,6 +64,7 @@ def load_model(
         device: where the weights go.
         trainable: keep the weights of a loaded adapter trainable.
         trust_remote_code: run Python that comes with the model. Off unless you trust its author.
+        quantize: `4bit` or `8bit`: linear layers are quantised while they are loaded (bitsandbytes).
 
     Raises:
         MedVLMError: no such model, an unreachable hub, a model that is not an image-text-to-text model, or one that
@@ -89,9 +92,10 @@ def load_model(
     adapter = Path(name) / "adapter_config.json"
     if adapter.is_file():
         return _load_adapter(Path(name), read_json(adapter), dtype, device, trainable, trust_remote_code)
-    model, processor = _from_pretrained(name, dtype, trust_remote_code)
+    model, processor = _from_pretrained(name, dtype, trust_remote_code, quantize)
     check_contract(Path(name), processor)
-    return LoadedModel(model.to(device), processor, name)
+    # Quantised weights are where they are to be: bitsandbytes places them while it loads.
+    return LoadedModel(model if quantize else model.to(device), processor, name)
 
 
 def _check_name(name: str) -> None:
@@ -109,17 +113,41 @@ def _check_name(name: str) -> None:
         )
 
 
-def _from_pretrained(name: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, Any]:
+def _quantized(quantize: str | None) -> dict[str, Any]:
+    """Options of `from_pretrained` for QLoRA.
+
+    Raises:
+        MedVLMError: bitsandbytes is not installed, or another number of bits.
+    """
+    if quantize is None:
+        return {}
+    if quantize not in ("4bit", "8bit"):
+        raise MedVLMError(f"quantize is {quantize!r}: give 4bit or 8bit.")
+    if find_spec("bitsandbytes") is None:
+        raise MedVLMError("quantised weights need bitsandbytes: pip install 'medvlm-specialist[qlora]'.")
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if quantize == "8bit":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": torch.bfloat16}
+    return {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, **four)}
+
+
+def _from_pretrained(name: str, dtype: Any, trust_remote_code: bool, quantize: str | None = None) -> tuple[Any, Any]:
     # A machine without a network must learn that in seconds, not after the client's long retries.
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "10")
     from transformers import AutoModelForImageTextToText
 
     from medvlm.models.processor import load_processor
 
+    bits = _quantized(quantize)
     _quiet_bars()
     try:
         processor = load_processor(name, trust_remote_code)
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype, trust_remote_code=trust_remote_code)
+        model = AutoModelForImageTextToText.from_pretrained(
+            name, dtype=dtype, trust_remote_code=trust_remote_code, **bits
+        )
     except ImportError as error:
         raise MedVLMError(f"{name}: {_first_line(error)}") from None
     except ValueError as error:

@@ -31,6 +31,7 @@ class Tuning:
         alpha: LoRA scale; adapters count alpha / rank.
         dropout: LoRA dropout.
         dora: use weight-decomposed adapters (DoRA).
+        quantize: keep the weights that do not train in 4 or 8 bits (QLoRA); needs bitsandbytes.
     """
 
     vision: How = "full"
@@ -40,6 +41,7 @@ class Tuning:
     alpha: int = 32
     dropout: float = 0.0
     dora: bool = False
+    quantize: Literal["4bit", "8bit"] | None = None
 
     def of(self, part: Part) -> How:
         how: How = getattr(self, part)

@@ -177,7 +177,7 @@ def llava_next() -> tuple[Any, Any]:
     )
     config = hf.LlavaNextConfig(
         vision_config=hf.CLIPVisionConfig(**TOWER),
-        text_config=hf.MistralConfig(**TEXT | vocabulary(tokenizer)),
+        text_config=hf.MistralConfig(**TEXT | vocabulary(tokenizer), sliding_window=None),
         image_token_id=processor.image_token_id,
         image_grid_pinpoints=grid,
         image_seq_length=16,

@@ -19,6 +19,7 @@ def test_the_contract_names_windows_slices_prompts_labels_and_pixels(tiny):
     assert contract["pixels"]["size"] == {"height": 32, "width": 32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_every_family_loads_under_the_contract_it_was_saved_with(name, tmp_path):
     build_family(name).save(tmp_path / "model")

@@ -22,8 +22,18 @@ from tests.models.families import FAMILIES, build_family
 ANSWERS = ("<CHEST_CT(nodules)>", "The largest nodule measures 14 mm.", "right")
 
 
+# Saving and loading takes seconds a family: by default those that differ most, with -m slow all.
+QUICK = ("llava", "qwen3_vl", "idefics3", "gemma3")
+SAVED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+
+
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def loaded(request) -> LoadedModel:
+    return build_family(request.param)
+
+
+@pytest.fixture
+def saved(request) -> LoadedModel:
     return build_family(request.param)
 
 
@@ -96,12 +106,15 @@ def loaded_without_linear_projector(fresh: LoadedModel, tuning: Tuning) -> bool:
     return True
 
 
+DORA = Tuning(vision="lora", projector="lora", language="lora", rank=2, dora=True)
+
+
 @pytest.mark.parametrize(
     "tuning",
     [
         Tuning(vision="freeze", projector="full", language="lora", rank=2),
-        Tuning(vision="lora", projector="lora", language="lora", rank=2, dora=True),
-        Tuning(vision="freeze", projector="full", language="freeze"),
+        pytest.param(DORA, marks=pytest.mark.slow),
+        pytest.param(Tuning(vision="freeze", projector="full", language="freeze"), marks=pytest.mark.slow),
         Tuning(),
     ],
     ids=["lora", "dora", "projector", "full"],
@@ -139,17 +152,19 @@ def test_a_batch_answers_as_single_prompts_do(loaded, pictures, long_talk):
     assert generator(talks) == [generator.answer(talk) for talk in talks]
 
 
-def test_saved_in_full_plain_transformers_write_the_same_tokens(loaded, pictures, long_talk, tmp_path):
-    loaded.save(tmp_path / "model")
+@pytest.mark.parametrize("saved", SAVED, indirect=True)
+def test_saved_in_full_plain_transformers_write_the_same_tokens(saved, pictures, long_talk, tmp_path):
+    saved.save(tmp_path / "model")
     plain = AutoModelForImageTextToText.from_pretrained(tmp_path / "model")
     asked = [replace(long_talk, turns=long_talk.turns[:4])]
     ours = Generator(load_model(tmp_path / "model"), max_new_tokens=8, root=pictures)
     theirs = Generator(LoadedModel(plain, load_processor(str(tmp_path / "model")), "plain"), 8, root=pictures)
-    assert ours(asked) == theirs(asked) == Generator(loaded, 8, root=pictures)(asked)
+    assert ours(asked) == theirs(asked) == Generator(saved, 8, root=pictures)(asked)
 
 
-def test_a_saved_adapter_writes_the_same_tokens_under_plain_peft(fresh, pictures, long_talk, tmp_path):
-    fresh.save(tmp_path / "base")
+@pytest.mark.parametrize("saved", SAVED, indirect=True)
+def test_a_saved_adapter_writes_the_same_tokens_under_plain_peft(saved, pictures, long_talk, tmp_path):
+    saved.save(tmp_path / "base")
     tuning = Tuning(vision="freeze", projector="full", language="lora", rank=4)
     tuned = prepare(load_model(str(tmp_path / "base")), tuning)
     with torch.no_grad():  # adapters start as zero: give them something to say
@@ -160,7 +175,7 @@ def test_a_saved_adapter_writes_the_same_tokens_under_plain_peft(fresh, pictures
     base = AutoModelForImageTextToText.from_pretrained(tmp_path / "base")
     plain = LoadedModel(PeftModel.from_pretrained(base, tmp_path / "adapter"), tuned.processor, "plain")
     asked = [replace(long_talk, turns=long_talk.turns[:4])]
-    said = [Generator(m, 8, root=pictures)(asked) for m in (tuned, load_model(tmp_path / "adapter"), plain, fresh)]
+    said = [Generator(m, 8, root=pictures)(asked) for m in (tuned, load_model(tmp_path / "adapter"), plain, saved)]
     assert said[0] == said[1] == said[2] != said[3]
 
 

@@ -53,3 +53,14 @@ def test_a_model_for_text_only_is_refused(tiny, tmp_path):
     tiny.processor.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(MedVLMError, match=r"image"):
         load_model(tmp_path)
+
+
+def test_quantised_weights_name_the_extra_they_need(tiny, tmp_path, monkeypatch):
+    import medvlm.models.load as load
+
+    tiny.save(tmp_path / "model")
+    monkeypatch.setattr(load, "find_spec", lambda name: None)
+    with pytest.raises(MedVLMError, match=r"bitsandbytes: pip install 'medvlm-specialist\[qlora\]'"):
+        load_model(tmp_path / "model", quantize="4bit")
+    with pytest.raises(MedVLMError, match="give 4bit or 8bit"):
+        load_model(tmp_path / "model", quantize="2bit")
