@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("medvlm.training.cli", "answer a file of questions (LightningCLI)"),
     "evaluate": ("medvlm.commands.evaluate", "the closed loop on held-out questions, with and without experts"),
     "ask": ("medvlm.commands.ask", "ask a fine-tuned model about a study; it calls experts by itself"),
+    "serve": ("medvlm.commands.serve", "an OpenAI-compatible server for a fine-tuned model"),
     "report": ("medvlm.commands.report", "write a report for a DICOM folder, NIfTI file or image"),
     "reader-study": ("medvlm.commands.reader_study", "design, export, collect and analyse a blinded reader study"),
 }
