@@ -22,7 +22,7 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-EPOCHS, CONVERSATIONS, EVERY = 5, 96, 2
+EPOCHS, CONVERSATIONS, EVERY = 8, 96, 2
 
 
 class Recorder(Callback):
@@ -83,14 +83,16 @@ def losses(out: Path) -> list[tuple[int, str]]:
     return [(int(line.split()[0]), line.split()[1]) for line in lines]
 
 
-def ended(child: int, seconds: float) -> int | None:
-    """The exit code of a child within so many seconds, else None."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+def ended(child: int, out: Path, lines: float, delay: float) -> int | None:
+    """The exit code of a child, or None once its run has written so many losses and then gone on for `delay` seconds."""
+    until = None
+    while until is None or time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
+        if until is None and len(losses(out)) >= lines:
+            until = time.monotonic() + delay
+        time.sleep(0.005)
     return None
 
 
@@ -104,25 +106,25 @@ def run(folder: Path, kills: int, seed: int, options: list[str]) -> dict[str, An
     data.mkdir()
     write_data(data)
     whole, part = folder / "whole", folder / "part"
-    began = time.monotonic()
-    code = ended(fit(data, whole, options), 900)
+    code = ended(fit(data, whole, options), whole, float("inf"), 0.0)
     if code != 0:
         raise SystemExit(f"the uninterrupted run failed: {(folder / 'log.txt').read_text()[-2000:]}")
-    seconds = time.monotonic() - began
     expected = dict(losses(whole))
     choose = random.Random(seed)
     killed, steps = 0, []
     while True:
         child = fit(data, part, options)
-        # Later kills wait less, so that the run does not end before all have come.
-        wait = choose.uniform(0.3, 1.0) * seconds * 0.5 if killed < kills else 900
-        code = ended(child, wait)
+        # After none to twice as many steps as leave some for the kills to come, and a part of a second.
+        left = max(expected) - max((step for step, _ in losses(part)), default=0)
+        steps_more = choose.randint(0, max(1, 2 * left // (kills - killed + 1))) if killed < kills else float("inf")
+        delay = choose.uniform(0.0, 0.3)
+        code = ended(child, part, len(losses(part)) + steps_more, delay)
         if code is None:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
             killed += 1
             steps.append(losses(part)[-1][0] if losses(part) else 0)
-            print(f"kill {killed} at {wait:.2f} s, after step {steps[-1]} of {max(expected)}", flush=True)
+            print(f"kill {killed} after step {steps[-1]} of {max(expected)}", flush=True)
         elif code:
             raise SystemExit(f"a resumed run failed: {(folder / 'log.txt').read_text()[-2000:]}")
         else:
