@@ -86,6 +86,8 @@ PATTERNS: dict[str, re.Pattern[str]] = {
     ),
 }
 _MARKS = {"date": "[date]", "time of day": "[time]", "name with a title": "[name]"}
+# Numbers of certainty are written by machines only.
+_CERTAINTY = re.compile(r"\s*\((?:p|prob(?:ability)?|confidence)\s*[=:]?\s*[\d.]+\s*%?\)", re.I)
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|approx|ca|vs|no|fig|st|cf)\.$", re.I)
 
 
@@ -109,7 +111,7 @@ def normalise_report(text: str, words: Iterable[str] = ()) -> tuple[Paragraph, .
         match = _HEADING.match(line)
         if match:
             heading, line = _HEADINGS[match[1].lower()], match[2]
-        line = remove_identity(_BULLET.sub("", line), words)
+        line = remove_identity(_CERTAINTY.sub("", _BULLET.sub("", line)), words)
         for sentence in split_sentences(line):
             if not _SIGNATURE.search(sentence):
                 found.setdefault(heading, []).append(sentence)

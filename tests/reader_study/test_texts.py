@@ -80,6 +80,7 @@ def test_layout_signatures_and_order_of_sections_are_made_equal():
         ("Compare Miller's CT, MRN 1234567.", "Compare [removed]'s CT, [removed]."),
         ("Nodule of 12.5 mm, series 3, image 45.", "Nodule of 12.5 mm, series 3, image 45."),
         ("Cyst of 3.2 x 2.1 x 1.8 cm.", "Cyst of 3.2 x 2.1 x 1.8 cm."),
+        ("A nodule (probability 0.79).", "A nodule."),
         ("Ratio 1:2, Lung-RADS 4A.", "Ratio 1:2, Lung-RADS 4A."),
         ("Zero\u200bwidth and \u201cquotes\u201d \u2013 gone.", 'Zerowidth and "quotes" - gone.'),
     ],

@@ -178,7 +178,9 @@ const readingRoom = {
     if (!byId("overview").hidden) { if (key === "s") this.download(); return; }
     if (key === "Enter") { if (target.matches?.("button")) return; if (target.dataset?.place) { target.click(); event.preventDefault(); return; } event.preventDefault(); if (event.shiftKey) this.back(); else this.next(); return; }
     if (/^[1-9]$/.test(key)) { if (this.form.digit(+key)) event.preventDefault(); return; }
-    if (target.matches?.("input[type=radio],input[type=range]") && key.startsWith("Arrow")) return;
+    // With slices on the screen the arrows scroll them, whatever has the focus: no answer changes by accident.
+    const scrolls = this.viewer.stack?.count > 1 && !target.matches?.("input[type=range]");
+    if (target.matches?.("input[type=radio],input[type=range]") && key.startsWith("Arrow") && !scrolls) return;
     const v = this.viewer, wide = event.shiftKey ? [0, 12] : [12, 0], minus = wide.map(x => -x);
     const keys = { ArrowUp: () => v.go(v.slice - 1), ArrowDown: () => v.go(v.slice + 1), ArrowRight: () => v.level(...wide), ArrowLeft: () => v.level(...minus), PageUp: () => v.go(v.slice - 5), PageDown: () => v.go(v.slice + 5), "[": () => v.step(-1), "]": () => v.step(1), "+": () => v.zoomBy(1.2), "-": () => v.zoomBy(1 / 1.2), 0: () => v.reset(), w: () => v.nextPreset(), i: () => v.invert(), r: () => v.reset(), j: () => { this.form.activate(this.form.active + 1); this.form.focus(); }, k: () => { this.form.activate(this.form.active - 1); this.form.focus(); }, m: () => byId("reports").querySelector("li[tabindex]")?.focus(), e: () => { for (const area of document.querySelectorAll("textarea.edit")) area.fill(); }, p: () => this.pause(), d: () => this.theme(), o: () => this.overview(), "?": () => this.help() };
     if (keys[key]) { if (key.startsWith("Arrow") && !v.stack) return; keys[key](); event.preventDefault(); }
