@@ -84,7 +84,7 @@ def losses(out: Path) -> list[tuple[int, str]]:
 
 
 def ended(child: int, out: Path, lines: float, delay: float) -> int | None:
-    """The exit code of a child, or None once its run has written so many losses and then gone on for `delay` seconds."""
+    """The exit code of a child, or None once it has written so many losses and gone on for `delay` seconds."""
     until = None
     while until is None or time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
