@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 import pydicom
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.encaps import encapsulate, generate_frames, get_frame
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.uid import JPEG2000, ExplicitVRBigEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit
 
@@ -203,11 +203,35 @@ def _decoded(layout: PixelLayout, indices: Sequence[int]) -> Iterator[np.ndarray
 
 def _pixels(dataset: pydicom.Dataset, layout: PixelLayout, index: int) -> np.ndarray:
     if layout.syntax in (JPEG2000Lossless, JPEG2000) and layout.samples == 1:
+        quick = _parallel_jpeg2000(get_frame(dataset.PixelData, index, number_of_frames=layout.frames), layout)
+        if quick is not None:
+            return quick
         # Pillow's OpenJPEG decodes the blocks of an image in parallel (`_openjpeg_threads`); pydicom's first choice
         # was built without. What Pillow cannot do (odd precisions) falls to the others.
         with suppress(Exception):
             return pixel_array(dataset, index=index, decoding_plugin="pillow")
     return pixel_array(dataset, index=index)
+
+
+def _parallel_jpeg2000(stream: bytes, layout: PixelLayout) -> np.ndarray | None:
+    """A plain codestream through a decoder that lets other threads run meanwhile; None where that cannot be done.
+
+    Only where the codestream has the bits and sign of the header (Ssiz, ISO/IEC 15444-1 A.5.1): nothing to mend.
+    """
+    try:
+        from imagecodecs import jpeg2k_decode
+    except ImportError:
+        return None
+    ssiz = (0x80 if layout.signed else 0) | (layout.stored - 1)
+    plain = len(stream) > 42 and stream[:4] == b"\xff\x4f\xff\x51" and stream[42] == ssiz
+    if not plain or layout.high_bit != layout.stored - 1:
+        return None
+    try:
+        decoded = jpeg2k_decode(stream)
+    except RuntimeError:  # the others may still do it, or say why not
+        return None
+    shape = (layout.rows * layout.tile_rows, layout.columns * layout.tiles)
+    return decoded if decoded.shape == shape and decoded.dtype.kind == "ui"[layout.signed] else None
 
 
 def _displayed(stored: np.ndarray, dataset: pydicom.Dataset, layout: PixelLayout) -> np.ndarray:
