@@ -47,7 +47,7 @@ def blobs(seed: int, shape: tuple[int, ...] = (160, 160, 96)) -> tuple[torch.Ten
     noise = torch.rand((1, 1, *(size // 16 for size in shape)), generator=random)
     smooth = torch.nn.functional.interpolate(noise, shape, mode="trilinear")[0, 0]
     target = (smooth > 0.6) & body
-    image = (0.3 * body + 0.6 * target).float()
+    image = (0.4 * body + 0.3 * target).float()
     image += 0.02 * torch.randn(shape, generator=random) * body
     return image.clamp(0, 1)[None], target
 
