@@ -187,7 +187,8 @@ def calibrate(
         print(f"classes     temperature {written['class_temperature']:.2f}")
     for rule, held in ((rule, held) for rule, held in written.get("checked", {}).items() if isinstance(held, dict)):
         covered = ", ".join(f"{share:.1%} at {float(level):.0%}" for level, share in held["coverage"].items())
-        print(f"{rule:<12}on {check}: calibration error {held['error']:.3f} ({held['cases']}), covered {covered}")
+        error = f"calibration error {held['error']:.3f} ({held['cases']})"
+        print(f"{rule:<12}on {check}: {error}, covered {covered or 'none can be promised'}")
 
 
 def domain(name: str, cohort: Path, split: Literal["train", "validation", "test"] = "train") -> None:
