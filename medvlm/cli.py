@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NoReturn, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
@@ -113,21 +114,28 @@ def run_command(name: str, argv: Sequence[str]) -> None:
     if hasattr(module, "MAIN"):  # takes the options of `medvlm fit`, which are no function's
         module.MAIN(argv)
         return
+    if not hasattr(module, "COMMAND") and (not argv or argv[0] in ("-h", "--help")):
+        print(group_help(prog, COMMANDS[name][1], module.COMMANDS))
+        return
+    run_function(*find_function(prog, module, argv))
+
+
+def find_function(prog: str, module: ModuleType, argv: Sequence[str]) -> tuple[str, Callable[..., object], list[str]]:
+    """How a command module takes its arguments: what the program is called, the function, and what is left for it.
+
+    Raises:
+        MedVLMError: no such subcommand.
+    """
+    subcommands: dict[str, Callable[..., object]] = getattr(module, "COMMANDS", {})
     named = argv[0] if argv else ""
-    if hasattr(module, "COMMAND") and named not in getattr(module, "COMMANDS", {}):
-        # A module's POSITIONAL names the option that a first bare argument stands for.
-        bare = getattr(module, "POSITIONAL", None)
-        if bare is not None and argv and not argv[0].startswith("-"):
-            argv = [f"--{bare}", *argv]
-        run_function(prog, module.COMMAND, argv)
-        return
-    subcommands: dict[str, Callable[..., object]] = module.COMMANDS
-    if not argv or argv[0] in ("-h", "--help"):
-        print(group_help(prog, COMMANDS[name][1], subcommands))
-        return
-    if argv[0] not in subcommands:
-        raise MedVLMError(f"{prog}: no subcommand '{argv[0]}'; there are: {', '.join(subcommands)}.")
-    run_function(f"{prog} {argv[0]}", subcommands[argv[0]], argv[1:])
+    if named in subcommands:
+        return f"{prog} {named}", subcommands[named], list(argv[1:])
+    if not hasattr(module, "COMMAND"):
+        raise MedVLMError(f"{prog}: no subcommand '{named}'; there are: {', '.join(subcommands)}.")
+    # A module's POSITIONAL names the option that a first bare argument stands for.
+    bare = getattr(module, "POSITIONAL", None)
+    given = [f"--{bare}", *argv] if bare is not None and named and not named.startswith("-") else list(argv)
+    return prog, module.COMMAND, given
 
 
 def group_help(prog: str, summary: str, subcommands: dict[str, Callable[..., object]]) -> str:

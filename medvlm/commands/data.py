@@ -120,6 +120,7 @@ def sets(name: str = "") -> None:
         width = max(map(len, known)) + 2
         print("\n".join(f"{key:<{width}}{source.title}: {source.licence}" for key, source in known.items()))
         print(f"{'wbc':<{width}}white blood cells (docs/real-data.md)")
+        print(f"{'bccd':<{width}}fields of blood cells (docs/real-data.md)")
         print(f"{'csv':<{width}}a table of your own\n{'folder':<{width}}a folder of classes of your own")
         return
     if name not in known:

@@ -205,7 +205,7 @@ def _longest(voxels: np.ndarray, vectors: np.ndarray) -> tuple[float, np.ndarray
     """
     dimensions = voxels.shape[1]
     half = np.concatenate([np.eye(dimensions), -np.eye(dimensions)]) / 4
-    points = (_shell(voxels)[:, None, :] + half).reshape(-1, dimensions)
+    points: np.ndarray = (_shell(voxels)[:, None, :] + half).reshape(-1, dimensions)
     points = np.unique(points, axis=0)
     with suppress(QhullError):  # flat beyond rounding: every point is then kept
         points = points[ConvexHull(points).vertices]  # an affine map keeps hull vertices, so indices will do

@@ -34,6 +34,7 @@ class Window:
         if self.shape == "dicom linear":
             centre, width = centre - 0.5, max(width - 1, 1e-6)
         share = (np.asarray(values, dtype=np.float32) - np.float32(centre)) * np.float32(1 / width)
+        grey: np.ndarray
         if self.shape == "sigmoid":
             grey = 255 / (1 + np.exp(np.clip(-4 * share, -60, 60)))
         else:

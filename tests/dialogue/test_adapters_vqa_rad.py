@@ -152,7 +152,7 @@ def test_the_command_prepares_and_lists_adapters(
     assert "VQA-RAD" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["data", "prepare", "other", "--root", str(root), "--out", str(tmp_path / "out")])
-    assert "there are: chest_xray14, chexpert, csv, folder," in capsys.readouterr().err
+    assert "there are: bccd, chest_xray14, chexpert, csv, folder," in capsys.readouterr().err
 
 
 def test_items_that_share_anything_are_one_group() -> None:

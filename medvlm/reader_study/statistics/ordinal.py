@@ -98,7 +98,7 @@ class _Laplace:
 
     def __init__(self, data: _Data) -> None:
         self.data = data
-        self.mode = [np.zeros(size) for size in data.sizes]
+        self.mode: list[np.ndarray] = [np.zeros(size) for size in data.sizes]
         small = data.sizes[:-1]
         self.offsets = np.concatenate([[0], np.cumsum(small)]).astype(int)
 
@@ -116,7 +116,7 @@ class _Laplace:
             step, logdet = self._solve(slope, curve, sds)
             size = 1.0
             while True:
-                trial = [mode + size * part for mode, part in zip(self.mode, step)]
+                trial: list[np.ndarray] = [mode + size * part for mode, part in zip(self.mode, step)]
                 new = self._penalised(low, high, fixed, sds, trial)
                 if new >= value - 1e-12 or size < 1e-4:
                     break

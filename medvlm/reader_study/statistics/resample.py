@@ -28,7 +28,7 @@ def case_weights(ratings: Ratings, count: int, rng: np.random.Generator) -> np.n
     """`[B, C]` how often each case is drawn: patients with replacement, within truth where all of a patient agree."""
     index = ratings.cluster_index
     patients = int(index.max()) + 1
-    strata = np.zeros(patients, dtype=int)
+    strata: np.ndarray = np.zeros(patients, dtype=int)
     if ratings.truth is not None:
         ill = np.bincount(index, ratings.truth, patients)
         size = np.bincount(index, minlength=patients)
@@ -99,4 +99,4 @@ def percentile_interval(draws: np.ndarray, estimate: float, level: float = 0.95)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     below = (np.sum(draws <= 0) + 1) / (len(draws) + 1)
     above = (np.sum(draws >= 0) + 1) / (len(draws) + 1)
-    return Interval(estimate, float(low), float(high), float(draws.std(ddof=1)), float(min(1.0, 2 * min(below, above))))
+    return Interval(estimate, float(low), float(high), float(draws.std(ddof=1)), min(1.0, 2 * min(float(below), float(above))))
