@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -50,11 +51,14 @@ def write_dicom(
     files = []
     try:
         sources = sources_of(report, study)
-        for name, dataset in objects(report, sources, masks, folder, pdf) if sources else ():
-            path = target / f"{name}.dcm"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            dataset.save_as(path, enforce_file_format=True)
-            files.append(path)
+        with warnings.catch_warnings():
+            # highdicom and pydicom quote the header in their warnings, and so the patient's name.
+            warnings.simplefilter("ignore")
+            for name, dataset in objects(report, sources, masks, folder, pdf) if sources else ():
+                path = target / f"{name}.dcm"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                dataset.save_as(path, enforce_file_format=True)
+                files.append(path)
     except MedVLMError as error:
         return _give_up(target, str(error).rpartition(": ")[2])
     except DAMAGED as error:
