@@ -97,6 +97,6 @@ def percentile_interval(draws: np.ndarray, estimate: float, level: float = 0.95)
     """Percentile interval and p-value from bootstrap draws."""
     draws = draws[~np.isnan(draws)]
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    below = (np.sum(draws <= 0) + 1) / (len(draws) + 1)
-    above = (np.sum(draws >= 0) + 1) / (len(draws) + 1)
-    return Interval(estimate, float(low), float(high), float(draws.std(ddof=1)), min(1.0, 2 * min(float(below), float(above))))
+    below = float(np.sum(draws <= 0) + 1) / (len(draws) + 1)
+    above = float(np.sum(draws >= 0) + 1) / (len(draws) + 1)
+    return Interval(estimate, float(low), float(high), float(draws.std(ddof=1)), min(1.0, 2 * min(below, above)))
