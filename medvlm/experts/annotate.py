@@ -244,7 +244,6 @@ def _predict(module: AnnotationModule, dataset: StudyDataset, workers: int, sett
     )
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, shuffle=False)
     with warnings.catch_warnings():
-        # Lightning advises more workers than a small machine has cores.
         # Advice that does not fit a loop that writes files, and torch's talk with Lightning.
         for known in (".*does not have many workers.*", ".*predict returned None.*", ".*isinstance.treespec.*"):
             warnings.filterwarnings("ignore", message=known)
