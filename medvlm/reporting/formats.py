@@ -42,7 +42,13 @@ class Format:
 
     @property
     def installed(self) -> bool:
-        return all(find_spec(module) is not None for module in self.modules)
+        return all(_present(module) for module in self.modules)
+
+
+def _present(module: str) -> bool:
+    """Whether a module can be imported; `find_spec` itself fails where the package around it is missing."""
+    packages = [module[:place] for place, sign in enumerate(module) if sign == "."]
+    return all(find_spec(name) is not None for name in (*packages, module))
 
 
 def _text(material: Material) -> None:

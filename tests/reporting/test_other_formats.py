@@ -12,6 +12,7 @@ import pytest
 from medvlm.errors import MedVLMError
 from medvlm.reporting import formats
 from medvlm.reporting.fhir import make_bundle
+from medvlm.reporting.formats import Format
 from medvlm.reporting.generate import write_report
 from medvlm.reporting.grounded import grounded
 from medvlm.reporting.markdown import render_markdown
@@ -105,3 +106,9 @@ def test_an_outline_encloses_exactly_the_voxels():
     # The outer loop begins at the corner (2, 1) and is 3 wide and high; the hole is 1 x 1.
     assert "M2 1h3v3h-3z" in path
     assert outline_path(np.zeros((3, 3), bool)) == ""
+
+
+def test_a_format_whose_package_is_missing_altogether_is_not_installed():
+    assert not Format("x", "", print, modules=("no_such_package.part",)).installed
+    assert not Format("x", "", print, modules=("json.no_such_part",)).installed
+    assert Format("x", "", print, modules=("json.decoder",)).installed
