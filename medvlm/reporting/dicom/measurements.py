@@ -13,14 +13,13 @@ from medvlm.reporting.dicom.source import Source
 from medvlm.reporting.dicom.stamp import (
     FIRST_SERIES,
     MANUFACTURER,
-    MODEL,
     Stamp,
     coded,
     device_uid,
-    equipment,
     finish,
     tracking_uid,
     uncoded,
+    unverified,
 )
 from medvlm.reporting.exam import exam_named
 from medvlm.reporting.masks import Segment
@@ -70,17 +69,8 @@ def make_measurements(report: Report, sources: Mapping[str, Source], segmented: 
         series_number=FIRST_SERIES + 1,
         sop_instance_uid=stamp.uid("sr"),
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        is_complete=True,
-        is_final=False,
-        is_verified=False,
         series_description="medvlm measurements (not verified)",
-        manufacturer_model_name=MODEL,
-        software_versions=stamp.version,
-        device_serial_number="1",
-        content_date=stamp.when.date(),
-        content_time=stamp.when.time(),
-        contributing_equipment=equipment(report),
+        **unverified(stamp),
     )
     stated = {uid: chosen for source in sources.values() for uid, chosen in source.stated.items()}
     return finish(object_, report, stated)

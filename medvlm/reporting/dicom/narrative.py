@@ -10,7 +10,7 @@ from pydicom.sr.coding import Code as DicomCode
 
 from medvlm.reporting.dicom.measurements import observer
 from medvlm.reporting.dicom.source import Source
-from medvlm.reporting.dicom.stamp import FIRST_SERIES, MANUFACTURER, MODEL, Stamp, coded, equipment, finish
+from medvlm.reporting.dicom.stamp import FIRST_SERIES, Stamp, coded, finish, unverified
 from medvlm.reporting.report import Report
 
 TITLE = DicomCode("18748-4", "LN", "Diagnostic imaging study")
@@ -48,17 +48,8 @@ def make_narrative(report: Report, sources: Mapping[str, Source]) -> Dataset:
         series_number=FIRST_SERIES + 2,
         sop_instance_uid=stamp.uid("narrative"),
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        is_complete=True,
-        is_final=False,
-        is_verified=False,
         series_description="medvlm report (not verified)",
-        manufacturer_model_name=MODEL,
-        software_versions=stamp.version,
-        device_serial_number="1",
-        content_date=stamp.when.date(),
-        content_time=stamp.when.time(),
-        contributing_equipment=equipment(report),
+        **unverified(stamp),
     )
     stated = {uid: chosen for source in sources.values() for uid, chosen in source.stated.items()}
     return finish(object_, report, stated)

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as DicomCode
@@ -80,6 +80,22 @@ def uncoded(concept: CodedConcept | Dataset) -> Code:
     scheme = "MEDVLM" if concept.CodingSchemeDesignator == OWN_SCHEME else concept.CodingSchemeDesignator
     value = str(concept.get("CodeValue") or concept.get("LongCodeValue"))
     return Code(value, scheme, str(concept.CodeMeaning))
+
+
+def unverified(stamp: Stamp) -> dict[str, Any]:
+    """What every SR document of a report says of its maker: complete, not final, verified by nobody."""
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MODEL,
+        "software_versions": stamp.version,
+        "device_serial_number": "1",
+        "is_complete": True,
+        "is_final": False,
+        "is_verified": False,
+        "content_date": stamp.when.date(),
+        "content_time": stamp.when.time(),
+        "contributing_equipment": equipment(stamp.report),
+    }
 
 
 def equipment(report: Report) -> list[ContributingEquipment]:
