@@ -6,7 +6,7 @@
 The same tiny VLM (the same first weights), the same synthetic conversations, the same number of conversations a step,
 the same precision (bf16 computing, float32 master weights) and optimiser for all. Peers run as their documentation
 says for VLMs (loss on the assistant's words, no truncation) in the variants of `PEERS`; the best of them counts, for
-each figure by itself. Each measurement is a process of its own. Time is that of the whole training, tokenising and the
+each figure by itself. Time and memory are those of the first seed; the further seeds are for the loss. Each measurement is a process of its own. Time is that of the whole training, tokenising and the
 feature cache of medvlm included. Memory is the peak of the process above what it held after its imports. The loss is
 that of the final weights on held-out conversations, computed by one function for all.
 """
@@ -54,7 +54,9 @@ ROWS = {
 PEERS: dict[str, dict[str, Any]] = {
     "trl": {},
     "trl, no checkpointing": {"gradient_checkpointing": False},
+    "trl, two pieces": {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2},
     "trainer": {},
+    "trainer, two pieces": {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2},
 }
 # The 16 conversations of a step in two pieces; token-exact accumulation makes them one gradient.
 OURS: dict[str, Any] = {"pieces": 2}
@@ -395,10 +397,16 @@ def report(folder: Path, rows: list[str], seeds: list[int]) -> dict[str, Any]:
     results: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     results |= {"bf16_gflops": round(rate), "rows": {}}
     engines = {"medvlm": OURS, **PEERS}
+    for name in rows:  # what is timed comes first: the other seeds only show the losses
+        for engine, options in engines.items():
+            measure(engine, options, name, seeds[0], folder)
     for name in rows:
         row = ROWS[name]
         found = {
-            engine: [measure(engine, options, name, seed, folder) for seed in (seeds if row.seeds else seeds[:1])]
+            engine: [
+                measure(engine, options, name, seed, folder)
+                for seed in (seeds if row.seeds and "," not in engine else seeds[:1])
+            ]
             for engine, options in engines.items()
         }
         tokens, learnt = counted(folder, row)

@@ -18,7 +18,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
     """A stateful batch sampler.
 
     Attributes:
-        epoch: the epoch that the next `iter` yields (it counts itself up).
+        epoch: the epoch of the last `iter`.
         cursor: batches of it that were handed out already.
     """
 
@@ -109,22 +109,25 @@ class TokenBudgetBatches(Sampler[list[int]]):
         """Batches of this process in the first `epochs` epochs."""
         return sum(len(self.batches(epoch)) // self.ranks for epoch in range(epochs))
 
+    def _next(self) -> tuple[int, int]:
+        """Epoch and cursor of the batch that comes next.
+
+        Lightning stops after the last batch it counts on and never asks for one more, so the end of an epoch shows
+        only in the cursor.
+        """
+        ended = self.cursor >= len(self.batches(self.epoch)) // self.ranks
+        return (self.epoch + 1, 0) if ended else (self.epoch, self.cursor)
+
     def __len__(self) -> int:
-        return len(self.batches(self.epoch)) // self.ranks
+        return len(self.batches(self._next()[0])) // self.ranks
 
     def __iter__(self) -> Iterator[list[int]]:
+        self.epoch, self.cursor = self._next()
         mine = self.batches(self.epoch)[self.rank :: self.ranks]
-        if self.ahead:
-            if self.cursor >= len(mine):
-                self.epoch, self.cursor = self.epoch + 1, 0
-                mine = self.batches(self.epoch)[self.rank :: self.ranks]
-            yield from mine[self.cursor :]
-            return
-        while self.cursor < len(mine):
-            self.cursor += 1
-            yield mine[self.cursor - 1]
-        self.epoch += 1
-        self.cursor = 0
+        for index in range(self.cursor, len(mine)):
+            if not self.ahead:
+                self.cursor = index + 1
+            yield mine[index]
 
     def taken(self) -> None:
         """Count one batch as used, where batches are drawn ahead."""

@@ -46,6 +46,14 @@ def test_a_restored_sampler_goes_on_with_the_next_batch():
     assert [*seen, *resumed, *resumed] == expected
 
 
+def test_a_reader_that_stops_at_the_last_batch_gets_the_next_epoch_next():
+    whole = TokenBudgetBatches(LENGTHS, 1000)
+    expected = [*whole, *whole, *whole]
+    sampler = TokenBudgetBatches(LENGTHS, 1000)
+    seen = [batch for _ in range(3) for _, batch in zip(range(len(sampler)), sampler, strict=False)]
+    assert seen == expected
+
+
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_processes_share_the_same_batches_and_take_as_many_steps(ranks):
     samplers = [TokenBudgetBatches(LENGTHS, 1000, rank=rank, ranks=ranks) for rank in range(ranks)]

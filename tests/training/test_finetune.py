@@ -51,6 +51,21 @@ def test_a_run_leaves_its_settings_logs_checkpoint_and_model(data, small_config,
     assert "learning_rate: 0.002" in (tmp_path / "config.yaml").read_text()
 
 
+def test_every_epoch_takes_all_of_its_batches(data, small_config, tmp_path):
+    def steps(epochs: int) -> int:
+        fit(
+            data,
+            small_config,
+            tmp_path / str(epochs),
+            f"--trainer.max_epochs={epochs}",
+            "--trainer.log_every_n_steps=1",
+        )
+        return len(losses(tmp_path / str(epochs)))
+
+    # All batches but the last hold as many conversations in every epoch; lengths may move one batch up or down.
+    assert steps(3) == pytest.approx(3 * steps(1), abs=3)
+
+
 def test_accumulated_batches_give_the_step_of_one_large_batch(data, small_config, tmp_path):
     """Batches of unequal numbers of learnt tokens: a mean of means would differ."""
     plain = ("--trainer.max_epochs=1", "--model.warmup=0", "--trainer.gradient_clip_val=0")
