@@ -6,9 +6,10 @@
 The same tiny VLM (the same first weights), the same synthetic conversations, the same number of conversations a step,
 the same precision (bf16 computing, float32 master weights) and optimiser for all. Peers run as their documentation
 says for VLMs (loss on the assistant's words, no truncation) in the variants of `PEERS`; the best of them counts, for
-each figure by itself. Time and memory are those of the first seed; the further seeds are for the loss. Each measurement is a process of its own. Time is that of the whole training, tokenising and the
-feature cache of medvlm included. Memory is the peak of the process above what it held after its imports. The loss is
-that of the final weights on held-out conversations, computed by one function for all.
+each figure by itself. Time and memory are those of the first seed; the further seeds are for the loss. Each
+measurement is a process of its own. Time is that of the whole training, tokenising and the feature cache of medvlm
+included. Memory is the peak of the process above what it held after its imports. The loss is that of the final weights
+on held-out conversations, computed by one function for all.
 """
 
 from __future__ import annotations
