@@ -17,7 +17,9 @@ from torch import Tensor
 EPSILON = 1e-4
 
 
-def turn_advantages(rewards: Tensor, discount: float = 0.0, whole: float = 0.5, scaled: bool = True) -> Tensor:
+def turn_advantages(
+    rewards: Tensor, discount: float = 0.0, whole: float = 0.5, scaled: bool = True, least: float = 0.0
+) -> Tensor:
     """Advantages of the turns of one group.
 
     Args:
@@ -25,6 +27,7 @@ def turn_advantages(rewards: Tensor, discount: float = 0.0, whole: float = 0.5, 
         discount: how much a turn is paid for what follows it, 0..1.
         whole: weight of the term for the whole conversation.
         scaled: divide by the standard deviation over the group.
+        least: smallest standard deviation to divide by; above 0 where rewards differ by noise alone.
 
     Returns:
         `[G, n]`, zero in the mean over the group; all zero for a group whose conversations earned the same.
@@ -34,16 +37,16 @@ def turn_advantages(rewards: Tensor, discount: float = 0.0, whole: float = 0.5, 
     for turn in reversed(range(rewards.shape[1])):
         ahead = rewards[:, turn] + discount * ahead
         going[:, turn] = ahead
-    own = _relative(going, scaled)
-    total = _relative(rewards.sum(dim=1, keepdim=True), scaled)
+    own = _relative(going, scaled, least)
+    total = _relative(rewards.sum(dim=1, keepdim=True), scaled, least)
     return own + whole * total
 
 
-def _relative(values: Tensor, scaled: bool) -> Tensor:
+def _relative(values: Tensor, scaled: bool, least: float) -> Tensor:
     """Minus the mean over the group, maybe in its standard deviations."""
     centred = values - values.mean(dim=0, keepdim=True)
     if not scaled:
         return centred
     spread = centred.square().mean(dim=0, keepdim=True).sqrt()
     # Equal rewards differ by rounding only; dividing that by itself would make noise of it.
-    return torch.where(spread > EPSILON, centred / (spread + EPSILON), torch.zeros_like(centred))
+    return torch.where(spread > EPSILON, centred / (spread.clamp(min=least) + EPSILON), torch.zeros_like(centred))

@@ -36,19 +36,8 @@ class Announce(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        for split, rows in data.sets.items():
-            shown = f"{split:<11}{len(rows.rows):>7,} conversations{sum(rows.lengths):>11,} tokens"
-            print(f"{shown}{rows.supervised_tokens:>10,} learnt")
-            for reason, ids in rows.dropped.items():
-                print(f"{'':<11}{len(ids):>7,} left out: {reason} (for example {ids[0]})")
-        if data.stream:
-            rows, share = data.stream, data.stream.supervised_share()
-            tokens = int(rows.lengths.sum())
-            shown = f"{'train':<11}{len(rows):>7,} conversations{tokens:>11,} tokens"
-            print(f"{shown}{int(tokens * share):>10,} learnt (by a sample)")
-            for reason, count in rows.dropped.items():
-                print(f"{'':<11}{count:>7,} left out: {reason}")
+        for line in trainer.datamodule.summary():  # type: ignore[attr-defined]
+            print(line)
         for notice in pl_module.chosen.notices:
             print(notice)
         for row in table(pl_module.loaded):

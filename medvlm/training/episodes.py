@@ -12,48 +12,31 @@ from torch.utils.data import DataLoader
 from medvlm.dialogue.conversation import Conversation
 from medvlm.errors import MedVLMError
 from medvlm.training.batches import TokenBudgetBatches
-from medvlm.training.data import ConversationData
-from medvlm.training.rollouts import Script
+from medvlm.training.files import SplitFiles
+from medvlm.training.scripts import Script
 
 
-class EpisodeData(ConversationData):
+class EpisodeData(SplitFiles):
     """Scripts for training and validation, read from conversation files with pathway symbols."""
 
-    def __init__(
-        self,
-        train: Path | list[Path] | None = None,
-        validation: Path | list[Path] | None = None,
-        test: Path | list[Path] | None = None,
-        episodes: int = 16,
-        updates: int = 1,
-        limit: int | None = None,
-        seed: int = 0,
-        answer_batch: int = 32,
-    ) -> None:
+    def __init__(self, episodes: int = 16, updates: int = 1, **kwargs: Any) -> None:
         """
         Args:
-            train: conversation file or files with `symbols` of a pathway; their answers are not learnt, only scored.
-            validation: the same, for the reward of greedy answers.
-            test: conversation files that `medvlm test` scores and `medvlm predict` answers.
             episodes: scripts a step (each is sampled `model.policy.group` times).
             updates: optimiser steps on the same samples.
-            limit: use only the first so many conversations of each file.
-            seed: of the order.
-            answer_batch: questions that `medvlm test` and `medvlm predict` answer together.
+            kwargs: see `SplitFiles`; the files are conversations with `symbols` of a pathway, whose answers are not
+                learnt, only scored.
         """
-        super().__init__(train, validation, test, limit=limit, seed=seed, answer_batch=answer_batch)
+        super().__init__(**kwargs)
         self.episodes, self.updates = episodes, updates
         self.scripts: dict[str, list[Script]] = {}
 
-    def setup(self, stage: str) -> None:
-        """Read the scripts that the stage needs, once."""
-        for split in {"fit": ("train", "validation"), "validate": ("validation",)}.get(stage, ()):
-            if split not in self.scripts and getattr(self, split):
-                self.scripts[split] = list(self._scripts(split))
-        if stage == "fit" and not self.train:
-            raise MedVLMError("no train data: give --data.train FILE.jsonl.")
-        if stage in ("test", "predict"):
-            super().setup(stage)
+    def prepare_split(self, split: str) -> None:
+        if split not in self.scripts:
+            self.scripts[split] = list(self._scripts(split))
+
+    def summary(self) -> list[str]:
+        return [f"{split:<11}{len(rows):>7,} scripts" for split, rows in self.scripts.items()]
 
     def _scripts(self, split: str) -> Iterable[Script]:
         for path, conversations in self.conversations(split):
@@ -65,28 +48,18 @@ class EpisodeData(ConversationData):
                     )
                 yield Script.of(_rooted(conversation, path.parent.resolve()))
 
-    def train_batches(self) -> TokenBudgetBatches:
+    def make_sampler(self) -> TokenBudgetBatches:
         """Batches of script numbers, each handed out `updates` times in a row."""
-        if self._sampler is None:
-            trainer = self.trainer
-            self._sampler = _Repeated(
-                [1] * len(self.scripts["train"]),
-                self.episodes,
-                seed=self.seed,
-                rank=trainer.global_rank if trainer else 0,
-                ranks=trainer.world_size if trainer else 1,
-                times=self.updates,
-            )
-            if self._resume:
-                self._sampler.load_state_dict(self._resume)
-        return self._sampler
+        rank, ranks = self.place
+        lengths = [1] * len(self.scripts["train"])
+        return _Repeated(lengths, self.episodes, seed=self.seed, rank=rank, ranks=ranks, times=self.updates)
 
     def train_dataloader(self) -> DataLoader:
         numbers = range(len(self.scripts["train"]))
         return DataLoader(numbers, batch_sampler=self.train_batches(), collate_fn=list)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader | list:
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, ranks = self.place
         numbers = range(len(self.scripts.get("validation", [])))[rank::ranks]
         return DataLoader(numbers, batch_size=4 * self.episodes, collate_fn=list)  # type: ignore[arg-type]
 

@@ -15,7 +15,7 @@ from medvlm.errors import MedVLMError
 from medvlm.models.load import load_model
 from medvlm.models.parts import Part, Tuning, part_of, prepare
 from medvlm.training.answering import answer, gather, write_test
-from medvlm.training.data import as_files
+from medvlm.training.files import as_files
 from medvlm.training.loss import supervised_loss
 from medvlm.training.memory import bound_kernel_caches
 from medvlm.training.optimizer import MasterOptimizer
@@ -112,27 +112,36 @@ class FineTune(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Choose the quick paths that this model and these conversations allow."""
-        if stage != "fit" or type(self).training_step is not FineTune.training_step:
-            return  # another objective makes its batches and its step itself
+        if stage != "fit":
+            return
         strategy, data = self.trainer.strategy, self.trainer.datamodule  # type: ignore[attr-defined]
-        # Features and tests are of the model as it will train: in its precision, and on its device unless sharded.
+        # Features, tests and references are of the model as it will train: in its precision, and on its device unless
+        # sharded.
         strategy.precision_plugin.convert_module(self)
         if not hasattr(strategy, "device_mesh"):
             self.model.to(strategy.root_device)
-        self.chosen = choose(self.paths, self.loaded, data.sample(), data.pad_id, Path(self.trainer.default_root_dir))
-        data.take(self.chosen)
-        # What was loaded is in evaluation mode; dropout (of adapters, too) belongs to training, not to what is frozen.
-        base = self.model.get_base_model() if self.loaded.is_adapter else self.model
-        self.model.train()
-        for module in (base.get_encoder(modality="image"), base.get_decoder()):
-            if not any(parameter.requires_grad for parameter in module.parameters()):
-                module.eval()
+        plain = type(self).training_step is FineTune.training_step
+        if plain:  # other objectives make their batches themselves
+            self.chosen = choose(
+                self.paths, self.loaded, data.sample(), data.pad_id, Path(self.trainer.default_root_dir)
+            )
+            data.take(self.chosen)
+        if plain or self.paths.checkpointing:
+            self._mind_dropout()
         if self.paths.checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
             self.model.enable_input_require_grads()
         if self.paths.compile:
             for layer in self.model.get_decoder().layers:
                 layer.compile(dynamic=True)
+
+    def _mind_dropout(self) -> None:
+        """Training mode for what trains: dropout (of adapters, too) is not for what is frozen."""
+        base = self.model.get_base_model() if self.loaded.is_adapter else self.model
+        self.model.train()
+        for module in (base.get_encoder(modality="image"), base.get_decoder()):
+            if not any(parameter.requires_grad for parameter in module.parameters()):
+                module.eval()
 
     def configure_model(self) -> None:
         """Shard the weights, where the strategy (`configs/cluster`) shares them between processes."""
@@ -153,11 +162,17 @@ class FineTune(pl.LightningModule):
         self.log("train/tokens", tokens.float(), batch_size=1)
         if self.sharded and "pixel_values" not in batch and self.tuning.vision != "freeze":
             raise MedVLMError("a batch without a picture cannot train a sharded tower: freeze it or use strategy ddp.")
-        if self.trainer.world_size > 1 and not self.sharded:
-            # A process whose batch has no picture must still take part in averaging the tower's gradients.
-            loss = loss + sum(parameter.sum() * 0.0 for parameter in self.parameters() if parameter.requires_grad)
         # Lightning divides by the number of accumulated batches; `on_before_optimizer_step` divides by tokens.
-        return loss * self.trainer.accumulate_grad_batches
+        return self.everywhere(loss) * self.trainer.accumulate_grad_batches
+
+    def everywhere(self, loss: Tensor) -> Tensor:
+        """The same loss with all that trains in its graph.
+
+        A process whose batch has no picture must still take part in averaging the tower's gradients.
+        """
+        if loss.requires_grad and (self.trainer.world_size == 1 or self.sharded):
+            return loss
+        return loss + sum(parameter.sum() * 0.0 for parameter in self.parameters() if parameter.requires_grad)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Make the gradient the mean over the supervised tokens of the whole window and of all processes.
@@ -169,12 +184,13 @@ class FineTune(pl.LightningModule):
         self._window.clear()
         total = self.trainer.strategy.reduce(tokens, reduce_op="sum")
         scale = self.trainer.world_size / max(1.0, float(total))
-        trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        for parameter in trained:
-            parameter.grad.mul_(scale)
+        trained = [parameter for parameter in self.parameters() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+        for gradient in gradients:
+            gradient.mul_(scale)
         if self.trainer.world_size > 1 and not self.sharded:
             # Where no process had a picture, one process would leave the tower alone; a gradient of zeros would not.
-            touched = torch.stack([parameter.grad.any() for parameter in trained]).tolist()
+            touched = torch.stack([gradient.any() for gradient in gradients]).tolist()
             for parameter, moved in zip(trained, touched, strict=True):
                 if not moved:
                     parameter.grad = None
@@ -200,18 +216,26 @@ class FineTune(pl.LightningModule):
         data.write_answers(answer(self.loaded, [data.asked[number] for number in batch], self.max_new_tokens))
 
     def configure_optimizers(self) -> Any:
+        half = self.model.dtype in (torch.bfloat16, torch.float16)
+        kind = MasterOptimizer if half or self.optimizer == "muon" else torch.optim.AdamW
+        optimizer = kind(self.parameter_groups(), lr=self.rates["language"], betas=self.betas)
+        steps = self.total_steps()
+        schedule = warmup_cosine(steps, int(self.warmup * steps), self.floor)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What trains, and how fast.
+
+        Raises:
+            MedVLMError: nothing trains.
+        """
         base = self.model.get_base_model() if self.loaded.is_adapter else self.model
         muon = self.optimizer == "muon"
         groups = parameter_groups(base, part_of(base), self.rates, self.weight_decay, muon, self.layer_decay)
         if not groups:
             raise MedVLMError("nothing trains: set at least one of --model.tuning.* to lora or full.")
-        half = self.model.dtype in (torch.bfloat16, torch.float16)
-        kind = MasterOptimizer if half or muon else torch.optim.AdamW
-        optimizer = kind(groups, lr=self.rates["language"], betas=self.betas)
-        steps = self.total_steps()
-        schedule = warmup_cosine(steps, int(self.warmup * steps), self.floor)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return groups
 
     def total_steps(self) -> int:
         """Optimiser steps of the run, counted from the batches themselves.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,28 +20,48 @@ if TYPE_CHECKING:
     from medvlm.models.load import LoadedModel
 
 
-def token_logprobs(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """What a model makes of the `N` supervised tokens of a batch, row by row.
+
+    Attributes:
+        logprobs: `[N]`, with gradient.
+        entropy: `[N]` in nats, without.
+        rows: `[N]`, the row of each token.
+        hidden: `[N, D]`, what the output head saw when it predicted the token, without gradient.
+    """
+
+    logprobs: Tensor
+    entropy: Tensor
+    rows: Tensor
+    hidden: Tensor
+
+
+def token_logprobs(model: Any, batch: dict[str, Tensor]) -> Spoken:
     """Log-probability of every supervised token.
 
     Args:
         model: an image-text-to-text model, maybe wrapped by peft.
         batch: `forward` inputs and `labels` `[B, T]`.
-
-    Returns:
-        log-probabilities `[N]` with gradient, entropies `[N]` in nats without, and the row of each token `[N]`.
     """
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     targets = batch["labels"][:, 1:]
     wanted = targets != IGNORE
     predicting = torch.zeros_like(batch["labels"], dtype=torch.bool)
     predicting[:, :-1] = wanted
-    with only_positions(model.get_output_embeddings(), predicting):
-        logits = model(**inputs, use_cache=False).logits.float()
+    head = model.get_output_embeddings()
+    hidden: list[Tensor] = []
+    with only_positions(head, predicting):
+        seen = head.register_forward_pre_hook(lambda _, arguments: hidden.append(arguments[0].detach()))
+        try:
+            logits = model(**inputs, use_cache=False).logits.float()
+        finally:
+            seen.remove()
     chosen = -functional.cross_entropy(logits, targets[wanted], reduction="none")
     with torch.no_grad():
         shares = logits.log_softmax(dim=-1)
         entropy = -(shares.exp() * shares).sum(dim=-1)
-    return chosen, entropy, wanted.nonzero()[:, 0]
+    return Spoken(chosen, entropy, wanted.nonzero()[:, 0], hidden[0])
 
 
 def sums_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
@@ -54,7 +75,8 @@ class Reference:
     def __init__(self, loaded: LoadedModel) -> None:
         """
         Args:
-            loaded: the model as alignment finds it; called before any checkpoint is restored.
+            loaded: the model as alignment finds it, on the device and in the precision of the run; called before any
+                checkpoint is restored.
         """
         self._adapted = loaded.is_adapter
         self._model: Any = loaded.model if self._adapted else copy.deepcopy(loaded.model).requires_grad_(False)

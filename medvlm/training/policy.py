@@ -1,36 +1,35 @@
 """Policy optimisation over whole conversations: sample a group, let the pathway score every turn, push.
 
-Group-relative policy optimisation (Shao et al., arXiv 2402.03300) with per-turn credit (`training/advantage.py`). The
-variants differ in how tokens are weighed and clipped: DAPO (Yu et al., arXiv 2503.14476), Dr. GRPO (Liu et al.,
-arXiv 2503.20783), GSPO (Zheng et al., arXiv 2507.18071).
+Per-turn credit is relative to a group (`advantage.py`) or to a critic's value (`critic.py`, PPO); the variants of the
+clipped objective are in `surrogate.py`, the guard against answers that need no picture in `grounding.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from medvlm.errors import MedVLMError
+from medvlm.models.chat import Encoded
 from medvlm.pathways.dialogues import score_row
 from medvlm.pathways.loader import load_pathway
 from medvlm.pathways.reward import Scorer
 from medvlm.training.advantage import turn_advantages
 from medvlm.training.collate import TrainingCollator
+from medvlm.training.critic import Critic, advantages, first_of_each, value_loss
 from medvlm.training.finetune import FineTune
-from medvlm.training.logprobs import Reference, sums_by_row, token_logprobs
-from medvlm.training.rollouts import GIVEN, Rollouts, Sample
+from medvlm.training.grounding import Guard, other_images, weights
+from medvlm.training.logprobs import Reference, token_logprobs
+from medvlm.training.rollouts import Rollouts, Sample
+from medvlm.training.surrogate import Variant, divergence, surrogate
 
-Variant = Literal["grpo", "dapo", "dr_grpo", "gspo"]
-CLIP: dict[str, tuple[float, float]] = {
-    "grpo": (0.2, 0.2),
-    "dapo": (0.2, 0.28),
-    "dr_grpo": (0.2, 0.2),
-    "gspo": (3e-4, 4e-4),
-}
+# Guarded rewards differ by what the picture changes in the likelihood of words, however little: a spread below this is
+# not blown up to one.
+GUARDED_SPREAD = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,17 @@ class PolicySettings:
     Attributes:
         group: conversations sampled for each script.
         variant: `grpo` (mean over the tokens of a conversation), `dapo` (mean over all tokens, wider upper clip),
-            `dr_grpo` (a constant instead of the length, no standard deviation), `gspo` (one ratio an answer).
+            `dr_grpo` (a constant instead of the length, no standard deviation), `gspo` (one ratio an answer), `ppo` (a
+            value head instead of the group; set `discount`).
         temperature: of sampling.
         discount: how much a turn is paid for what follows it, 0..1.
-        whole: weight of the term for the whole conversation beside the turn's own.
+        whole: weight of the term for the whole conversation beside the turn's own; with `ppo` a last payment.
         kl: weight of the divergence from the reference (the model without its adapters, or as it began).
-        guard: pay right answers only as far as they need the picture: `blank` or `shuffled` compares with how likely
-            the same answer is beside another picture; `none` pays in full.
+        guard: pay an answer only as far as it needs the picture: `blank` or `shuffled` compares with how likely the
+            same answer is beside another picture; `none` pays in full.
+        smoothing: of `ppo`: lambda of the generalised advantages, 0..1.
+        value_rate: of `ppo`: learning rate of the value head.
+        value_weight: of `ppo`: weight of the value loss.
     """
 
     group: int = 8
@@ -55,22 +58,36 @@ class PolicySettings:
     discount: float = 0.0
     whole: float = 0.5
     kl: float = 0.02
-    guard: Literal["none", "blank", "shuffled"] = "none"
+    guard: Guard = "none"
+    smoothing: float = 0.95
+    value_rate: float = 1e-2
+    value_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.group < 2:
+        if self.variant != "ppo" and self.group < 2:
             raise MedVLMError(f"model.policy.group is {self.group}: a group needs two conversations to compare.")
 
 
 @dataclass(eq=False)
 class _Held:
-    """The samples of one batch, kept for further updates on them."""
+    """The samples of one batch, kept for further updates on them.
+
+    Attributes:
+        batch: `forward` inputs and labels.
+        advantage: `[N]`, one a written token.
+        answer: `[N]`, number of the answer that the token belongs to, over the whole batch.
+        samples: number of conversations.
+        before: `[N]`, log-probabilities at sampling.
+        values, returns: of each answer, where there is a critic.
+    """
 
     batch: dict[str, Tensor]
-    advantage: Tensor  # [N], one a written token
-    answer: Tensor  # [N], number of the answer that the token belongs to, over the whole batch
+    advantage: Tensor
+    answer: Tensor
     samples: int
-    before: Tensor | None = None  # [N], log-probabilities at the first update
+    before: Tensor | None = None
+    values: Tensor | None = None
+    returns: Tensor | None = None
 
 
 class Policy(FineTune):
@@ -86,17 +103,33 @@ class Policy(FineTune):
         super().__init__(**kwargs)
         self.pathway, self.policy = pathway, policy
         self.scorer = Scorer(load_pathway(pathway))
+        width = self.model.config.get_text_config().hidden_size
+        self.critic = Critic(width) if policy.variant == "ppo" else None
+        self._rollouts: dict[float, Rollouts] = {}
         self._rolled: list[int] = []
         self._held: _Held | None = None
         self._reference: Reference | None = None
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and data.updates > 1 and self.trainer.accumulate_grad_batches > 1:
+            raise MedVLMError("several updates on the same samples need --trainer.accumulate_grad_batches=1.")
         if stage == "fit" and self.policy.kl:
             # Before a checkpoint is restored: the reference is the model that alignment began with.
             self._reference = Reference(self.loaded)
 
     def rollouts(self, temperature: float) -> Rollouts:
-        return Rollouts(self.loaded, max_new_tokens=self.max_new_tokens, temperature=temperature)
+        if temperature not in self._rollouts:
+            self._rollouts[temperature] = Rollouts(
+                self.loaded, max_new_tokens=self.max_new_tokens, temperature=temperature
+            )
+        return self._rollouts[temperature]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What trains, and the value head where there is one."""
+        own = [] if self.critic is None else [{"params": list(self.critic.parameters()), "lr": self.policy.value_rate}]
+        return [*super().parameter_groups(), *own]
 
     def training_step(self, batch: list[int], batch_index: int) -> Tensor:  # type: ignore[override]
         if self._rolled != batch:
@@ -104,83 +137,113 @@ class Policy(FineTune):
         held = self._held
         if held is None:
             # Every group earned the same throughout: there is nothing to prefer.
-            self._window.append(torch.ones(1)[0])
-            return sum(value.sum() * 0.0 for value in self.parameters() if value.requires_grad)  # type: ignore[return-value]
-        logprobs, entropy, rows = token_logprobs(self.model, held.batch)
+            self._window.append(torch.zeros((), device=self.device))
+            return self.everywhere(torch.zeros((), device=self.device))
+        said = token_logprobs(self.model, held.batch)
         if held.before is None:
-            held.before = logprobs.detach()
-        loss, normaliser = self._loss(logprobs, rows, held)
+            held.before = said.logprobs.detach()
+        own = surrogate(
+            self.policy.variant,
+            said.logprobs - held.before,
+            held.advantage,
+            said.rows,
+            held.answer,
+            held.samples,
+            self.max_new_tokens,
+        )
+        # Other terms are means; they are summed like the objective, so that a window of batches weighs them right.
+        loss = own.total
         if self._reference is not None:
             with self._reference() as reference:
-                theirs, _, _ = token_logprobs(reference, held.batch)
-            gap = theirs - logprobs
-            divergence = gap.exp() - gap - 1  # unbiased and never negative (Schulman, 2020)
-            self.log("train/kl", divergence.detach().mean(), batch_size=1)
-            loss = loss + self.policy.kl * divergence.sum() * (normaliser / len(divergence))
-        self._window.append(normaliser)
-        self.log("train/entropy", entropy.mean(), batch_size=1)
-        self.log("train/loss", loss.detach() / normaliser, batch_size=1)
-        return loss * self.trainer.accumulate_grad_batches
-
-    def _loss(self, logprobs: Tensor, rows: Tensor, held: _Held) -> tuple[Tensor, Tensor]:
-        """The clipped objective, summed, and what it is to be divided by."""
-        variant = self.policy.variant
-        low, high = CLIP[variant]
-        assert held.before is not None
-        change = logprobs - held.before
-        if variant == "gspo":
-            answers = int(held.answer.max()) + 1
-            length = sums_by_row(torch.ones_like(change), held.answer, answers)
-            mean = (sums_by_row(change, held.answer, answers) / length)[held.answer]
-            # The value is the answer's ratio; the gradient reaches every token of it.
-            change = mean.detach() + change - change.detach()
-        ratio = change.exp()
-        clipped = ratio.clamp(1 - low, 1 + high)
-        objective = -torch.minimum(ratio * held.advantage, clipped * held.advantage)
-        self.log("train/clipped", (ratio != clipped).float().mean(), batch_size=1)
-        if variant == "dapo":
-            return objective.sum(), objective.new_tensor(float(len(objective)))
-        if variant == "dr_grpo":
-            return objective.sum(), objective.new_tensor(float(held.samples * self.max_new_tokens))
-        lengths = sums_by_row(torch.ones_like(objective), rows, held.samples)
-        return (objective / lengths[rows]).sum(), objective.new_tensor(float(held.samples))
+                apart = divergence(said.logprobs, token_logprobs(reference, held.batch).logprobs)
+            self.log("train/kl", apart.detach().mean(), batch_size=1)
+            loss = loss + self.policy.kl * own.normaliser * apart.mean()
+        if self.critic is not None and held.values is not None and held.returns is not None:
+            values = self.critic(said.hidden[first_of_each(held.answer)])
+            missed = value_loss(values, held.values, held.returns).mean()
+            self.log("train/value", missed.detach(), batch_size=1)
+            loss = loss + self.policy.value_weight * own.normaliser * missed
+        self._window.append(own.normaliser)
+        self.log("train/clipped", own.clipped, batch_size=1)
+        self.log("train/entropy", said.entropy.mean(), batch_size=1)
+        self.log("train/loss", loss.detach() / own.normaliser, batch_size=1)
+        return self.everywhere(loss) * self.trainer.accumulate_grad_batches
 
     def _sample(self, numbers: list[int]) -> _Held | None:
         """Roll out, score, credit; None where no group tells better from worse."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         scripts = [data.scripts["train"][number] for number in numbers]
-        seed = (self.trainer.global_step * self.trainer.world_size + self.trainer.global_rank) * 2 + 1
-        samples = self.rollouts(self.policy.temperature)(scripts, self.policy.group, seed)
+        samples = self.rollouts(self.policy.temperature)(scripts, self.policy.group, self.trainer.global_step)
         rewards = [self._rewards(sample) for sample in samples]
         self._report(samples, rewards)
         if self.policy.guard != "none":
             paid = self._grounded(samples)
-            rewards = [
-                torch.where(reward > 0, reward * share, reward) for reward, share in zip(rewards, paid, strict=True)
-            ]
-        kept: list[tuple[Sample, Tensor]] = []
-        for start in range(0, len(samples), self.policy.group):
-            group = slice(start, start + self.policy.group)
+            rewards = [reward * weight for reward, weight in zip(rewards, paid, strict=True)]
+            guarded = torch.stack([reward.sum() for reward in rewards])
+            self.log("train/guarded", guarded.mean(), batch_size=1)
+        return self._judged(samples, rewards) if self.critic else self._compared(samples, rewards)
+
+    def _compared(self, samples: Sequence[Sample], rewards: Sequence[Tensor]) -> _Held | None:
+        """Credit relative to the group; groups that earned the same throughout are left out."""
+        policy = self.policy
+        kept: list[Sample] = []
+        credits: list[Tensor] = []
+        for start in range(0, len(samples), policy.group):
+            group = slice(start, start + policy.group)
             credit = turn_advantages(
-                torch.stack(rewards[group]), self.policy.discount, self.policy.whole, self.policy.variant != "dr_grpo"
+                torch.stack(list(rewards[group])),
+                policy.discount,
+                policy.whole,
+                policy.variant != "dr_grpo",
+                GUARDED_SPREAD if policy.guard != "none" else 0.0,
             )
             if bool(credit.any()):
-                kept += zip(samples[group], credit, strict=True)
+                kept += samples[group]
+                credits += list(credit)
         self.log("train/flat", 1 - len(kept) / len(samples), batch_size=1)
         if not kept:
             return None
-        advantage, answer = [], []
-        for number, (sample, credit) in enumerate(kept):
-            wrote = [turn for turn in sample.turns if turn != GIVEN]
-            advantage += [credit[turn] for turn in wrote]
-            answer += [(number, turn) for turn in wrote]
+        held = self._hold(kept)
+        held.advantage = self._by_token(kept, credits)
+        return held
+
+    def _judged(self, samples: Sequence[Sample], rewards: Sequence[Tensor]) -> _Held:
+        """Credit relative to the critic's value before each answer, in standard deviations over the batch."""
+        assert self.critic is not None
+        held, policy = self._hold(samples), self.policy
+        with torch.no_grad():
+            said = token_logprobs(self.model, held.batch)
+            held.values = self.critic(said.hidden[first_of_each(held.answer)])
+        held.before = said.logprobs
+        found, returns = [], []
+        counts = [len(reward) for reward in rewards]
+        for reward, values in zip(rewards, held.values.float().cpu().split(counts), strict=True):
+            paid = reward.clone()
+            paid[-1] += policy.whole * reward.sum()
+            gained, owed = advantages(paid, values, policy.discount, policy.smoothing)
+            found.append(gained)
+            returns.append(owed)
+        every = torch.cat(found)
+        mean, spread = every.mean(), every.std(correction=0)
+        held.returns = torch.cat(returns).to(held.values)
+        held.advantage = self._by_token(samples, [(one - mean) / (spread + 1e-4) for one in found])
+        return held
+
+    def _hold(self, samples: Sequence[Sample]) -> _Held:
+        """Samples as one batch, still without credit."""
+        answer = [(number, turn) for number, sample in enumerate(samples) for turn in sample.wrote]
         index = {key: place for place, key in enumerate(dict.fromkeys(answer))}
         return _Held(
-            self._collate([sample.encoded() for sample, _ in kept]),
-            torch.stack(advantage).to(self.device),
+            self._collate([sample.encoded() for sample in samples]),
+            torch.zeros(len(answer), device=self.device),
             torch.tensor([index[key] for key in answer], device=self.device),
-            len(kept),
+            len(samples),
         )
+
+    def _by_token(self, samples: Sequence[Sample], credits: Sequence[Tensor]) -> Tensor:
+        """`[N]`: each written token gets the credit of its turn."""
+        spread = [credit[sample.wrote] for sample, credit in zip(samples, credits, strict=True)]
+        return torch.cat(spread).to(self.device)
 
     def _rewards(self, sample: Sample) -> Tensor:
         row = {"id": sample.script.conversation.id, "symbols": sample.script.conversation.symbols}
@@ -188,31 +251,22 @@ class Policy(FineTune):
 
     @torch.no_grad()
     def _grounded(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """Per sample and turn the share (0..1) of the answer's likelihood that another picture takes away."""
-        own = [sample.encoded() for sample in samples]
-        other = [
-            sample.encoded(images) for sample, images in zip(samples, other_images(samples, self.policy), strict=True)
-        ]
-        likely = [token_logprobs(self.model, self._collate(rows))[0] for rows in (own, other)]
-        loss = (likely[0] - likely[1]).split([int(row.supervised.sum()) for row in own])
-        shares = []
-        for sample, change in zip(samples, loss, strict=True):
-            turns = torch.tensor([turn for turn in sample.turns if turn != GIVEN], device=change.device)
-            drop = sums_by_row(change, turns, len(sample.answers))
-            shares.append((1 - (-drop).exp()).clamp(min=0.0).cpu())
-        return shares
+        """Per sample and turn, what the picture has to do with the answer."""
+        shown = zip(samples, other_images(samples, self.policy.guard), strict=True)
+        both = [[sample.encoded() for sample in samples], [sample.encoded(images) for sample, images in shown]]
+        own, other = (token_logprobs(self.model, self._collate(rows)).logprobs for rows in both)
+        return weights(own, other, samples)
 
-    def _collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
-        tokenizer = self.loaded.processor.tokenizer
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        batch = {name: value.to(self.device) for name, value in TrainingCollator(pad)(rows).items()}
+    def _collate(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        batch = {name: value.to(self.device) for name, value in TrainingCollator(data.pad_id)(rows).items()}
         return {
             name: value.to(self.model.dtype) if value.is_floating_point() else value for name, value in batch.items()
         }
 
     def _report(self, samples: Sequence[Sample], rewards: Sequence[Tensor]) -> None:
         total = torch.stack([reward.sum() for reward in rewards])
-        lengths = torch.tensor([sum(turn != GIVEN for turn in sample.turns) for sample in samples]).float()
+        lengths = torch.tensor([len(sample.wrote) for sample in samples]).float()
         self.log("train/reward", total.mean(), prog_bar=True, batch_size=1)
         self.log("train/words", lengths.mean(), batch_size=1)
         self.log("train/cut", sum(sample.cut for sample in samples) / len(samples), batch_size=1)
@@ -224,18 +278,3 @@ class Policy(FineTune):
         rewards = [float(self._rewards(sample).sum()) for sample in self.rollouts(0.0)(scripts)]
         mean = sum(rewards) / len(rewards)
         self.log("val/reward", mean, batch_size=len(rewards), prog_bar=True, sync_dist=True)
-
-
-def other_images(samples: Sequence[Sample], policy: PolicySettings) -> list[dict[str, Tensor]]:
-    """For every sample the pictures that the guard shows instead: blank ones, or those of another conversation.
-
-    A blank picture is one of zeros after normalisation (mid grey for most processors).
-    """
-    own = [sample.images for sample in samples]
-    if policy.guard == "shuffled":
-        # The samples of a group share a picture, so one group further is another patient's.
-        return [own[(number + policy.group) % len(own)] for number in range(len(own))]
-    return [
-        {name: torch.zeros_like(value) if value.is_floating_point() else value for name, value in images.items()}
-        for images in own
-    ]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from medvlm.dialogue.conversation import Conversation
 from medvlm.errors import MedVLMError
@@ -23,9 +23,10 @@ from medvlm.models.chat import ChatEncoder, Encoded
 from medvlm.storage import read_jsonl, write_jsonl
 from medvlm.training.batches import TokenBudgetBatches
 from medvlm.training.collate import TrainingCollator
-from medvlm.training.data import ConversationData
+from medvlm.training.files import SplitFiles
 from medvlm.training.finetune import FineTune
 from medvlm.training.logprobs import Reference, sums_by_row, token_logprobs
+from medvlm.training.scoring import Question
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ class Preference(FineTune):
         self._reference: Reference | None = None
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         if stage in ("fit", "validate") and self.preference.loss != "simpo":
             # Before a checkpoint is restored: the reference is the model that alignment began with.
             self._reference = Reference(self.loaded)
@@ -108,7 +110,7 @@ class Preference(FineTune):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         loss, pairs = self._compare(batch, "train")
         self._window.append(pairs)
-        return loss * self.trainer.accumulate_grad_batches
+        return self.everywhere(loss) * self.trainer.accumulate_grad_batches
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         self._compare(batch, "val")
@@ -138,77 +140,60 @@ class Preference(FineTune):
 
     def _totals(self, model: Any, batch: dict[str, Tensor], count: int) -> tuple[Tensor, Tensor]:
         """Log-probability and number of the words of each row, `[count]` each."""
-        logprobs, _, rows = token_logprobs(model, batch)
-        return sums_by_row(logprobs, rows, count), sums_by_row(torch.ones_like(logprobs), rows, count)
+        said = token_logprobs(model, batch)
+        ones = torch.ones_like(said.logprobs)
+        return sums_by_row(said.logprobs, said.rows, count), sums_by_row(ones, said.rows, count)
 
 
-class PairData(ConversationData):
+class PairData(SplitFiles):
     """Pairs of conversations for training and validation."""
 
-    def __init__(
-        self,
-        train: Path | list[Path] | None = None,
-        validation: Path | list[Path] | None = None,
-        test: Path | list[Path] | None = None,
-        batch_tokens: int = 4096,
-        longest: int = 2048,
-        limit: int | None = None,
-        seed: int = 0,
-        answer_batch: int = 32,
-    ) -> None:
+    def __init__(self, batch_tokens: int = 4096, longest: int = 2048, group: int = 16, **kwargs: Any) -> None:
         """
         Args:
-            train: file or files of pairs.
-            validation: the same, for the share of pairs that the model tells apart.
-            test: conversation files that `medvlm test` scores and `medvlm predict` answers.
             batch_tokens: most tokens of a batch, both sides, padding and image tokens included.
-            longest: most tokens of one side; longer pairs are left out and counted.
-            limit: use only the first so many pairs of each file.
-            seed: of the order.
-            answer_batch: questions that `medvlm test` and `medvlm predict` answer together.
+            longest: most tokens of one side; longer pairs are left out.
+            group: pairs of similar length are found within groups of this many batches; more means less padding.
+            kwargs: see `SplitFiles`; the files hold pairs.
         """
-        super().__init__(
-            train, validation, test, batch_tokens, longest, limit=limit, seed=seed, answer_batch=answer_batch
-        )
+        super().__init__(**kwargs)
+        self.batch_tokens, self.longest, self.group = batch_tokens, longest, group
         self.pairs: dict[str, list[tuple[Encoded, Encoded]]] = {}
+        self.dropped: dict[str, int] = {}
 
-    def setup(self, stage: str) -> None:
-        for split in {"fit": ("train", "validation"), "validate": ("validation",)}.get(stage, ()):
-            if split not in self.pairs and getattr(self, split):
-                self.pairs[split] = self._encode(split)
-        if stage == "fit" and not self.train:
-            raise MedVLMError("no train data: give --data.train PAIRS.jsonl.")
-        if stage in ("test", "predict"):
-            super().setup(stage)
+    def prepare_split(self, split: str) -> None:
+        if split not in self.pairs:
+            self.pairs[split] = self._encode(split)
+
+    def summary(self) -> list[str]:
+        lines = []
+        for split, rows in self.pairs.items():
+            lines.append(f"{split:<11}{len(rows):>7,} pairs")
+            if self.dropped[split]:
+                lines.append(f"{'':<11}{self.dropped[split]:>7,} left out: a side longer than {self.longest} tokens")
+        return lines
+
+    def questions(self, split: str) -> list[tuple[Path, Question]]:
+        """Those of the test files; pairs are compared, not asked."""
+        return super().questions(split) if split == "test" else []
 
     def _encode(self, split: str) -> list[tuple[Encoded, Encoded]]:
         loaded = self._loaded()
-        rows = []
-        for path in getattr(self, split):
+        rows, self.dropped[split] = [], 0
+        for path in self.files(split):
             encoder = ChatEncoder(loaded.processor, path.parent, loaded.name)
             for pair in read_pairs(path)[: self.limit]:
                 sides = encoder.encode(pair.chosen), encoder.encode(pair.rejected)
                 if all(len(side) <= self.longest and bool(side.supervised.any()) for side in sides):
                     rows.append(sides)
+                else:
+                    self.dropped[split] += 1
         if not rows:
             raise MedVLMError(f"no {split} pair is left to learn from: all are longer than {self.longest} tokens.")
         return rows
 
-    def train_batches(self) -> TokenBudgetBatches:
-        """Batches of pair numbers under the token budget."""
-        if self._sampler is None:
-            trainer = self.trainer
-            self._sampler = TokenBudgetBatches(
-                self._lengths("train"),
-                self.batch_tokens,
-                seed=self.seed,
-                rank=trainer.global_rank if trainer else 0,
-                ranks=trainer.world_size if trainer else 1,
-                group=self.group,
-            )
-            if self._resume:
-                self._sampler.load_state_dict(self._resume)
-        return self._sampler
+    def make_sampler(self) -> TokenBudgetBatches:
+        return self.dealt(self._lengths("train"), self.batch_tokens, seed=self.seed, group=self.group)
 
     def _lengths(self, split: str) -> list[int]:
         return [2 * max(len(side) for side in sides) for sides in self.pairs[split]]
@@ -219,27 +204,12 @@ class PairData(ConversationData):
     def val_dataloader(self) -> DataLoader | list:
         if "validation" not in self.pairs:
             return []
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = TokenBudgetBatches(
-            self._lengths("validation"), self.batch_tokens, shuffle=False, rank=rank, ranks=ranks
-        )
+        batches = self.dealt(self._lengths("validation"), self.batch_tokens, shuffle=False)
         return self._pair_loader("validation", batches)
 
     def _pair_loader(self, split: str, batches: TokenBudgetBatches) -> DataLoader:
-        tokenizer = self._loaded().processor.tokenizer
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        return DataLoader(_Pairs(self.pairs[split]), batch_sampler=batches, collate_fn=_Sides(TrainingCollator(pad)))
-
-
-class _Pairs(Dataset[tuple[Encoded, Encoded]]):
-    def __init__(self, rows: Sequence[tuple[Encoded, Encoded]]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> tuple[Encoded, Encoded]:
-        return self.rows[index]
+        collate = _Sides(TrainingCollator(self.pad_id))
+        return DataLoader(self.pairs[split], batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
 
 
 class _Sides:

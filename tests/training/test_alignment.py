@@ -62,11 +62,11 @@ def test_a_group_that_earned_the_same_has_no_credit() -> None:
 def test_log_probabilities_add_up_to_the_loss(tiny, pictures, scorer) -> None:
     encoder = ChatEncoder(tiny.processor, pictures, "tiny")
     batch = TrainingCollator(0)([encoder.encode(row) for row in rows(scorer, 3)])
-    logprobs, entropy, numbers = token_logprobs(tiny.model, batch)
+    said = token_logprobs(tiny.model, batch)
     loss, tokens = supervised_loss(tiny.model, batch)
-    assert -logprobs.sum().item() == pytest.approx(loss.item(), rel=1e-5)
-    assert len(entropy) == int(tokens)
-    assert sums_by_row(torch.ones_like(logprobs), numbers, 3).sum() == int(tokens)
+    assert -said.logprobs.sum().item() == pytest.approx(loss.item(), rel=1e-5)
+    assert len(said.entropy) == len(said.hidden) == int(tokens)
+    assert sums_by_row(torch.ones_like(said.logprobs), said.rows, 3).sum() == int(tokens)
 
 
 def test_exactly_the_wrong_answers_are_edited(scorer) -> None:
@@ -141,7 +141,7 @@ def test_preference_learning_tells_the_sides_apart(tiny, pictures, small_config,
     assert logged(tmp_path / "run", "train/preferred")[-1] > 0.9
 
 
-@pytest.mark.parametrize("variant", ["grpo", "dapo", "dr_grpo", "gspo"])
+@pytest.mark.parametrize("variant", ["grpo", "dapo", "dr_grpo", "gspo", "ppo"])
 def test_policy_learning_runs_and_moves_the_weights(
     tiny, pictures, small_config, tmp_path, scorer, variant, monkeypatch
 ) -> None:
