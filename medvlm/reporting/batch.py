@@ -2,7 +2,7 @@
 
 A study is done when its `report.json` is there, so a run can be run again. A study that fails is recorded in
 `failed/<name>.json` and never stops the others. At most `BATCH + AHEAD + BEHIND` studies are in memory, however many
-there are.
+there are. What is said of a study holds neither its path nor the name of a folder that the user gave it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from medvlm.imaging.cohort import read_cohort
 from medvlm.imaging.reader import load_study
 from medvlm.imaging.study import Study
 from medvlm.reporting.draft import VLMWriter
+from medvlm.reporting.failures import reason_of
 from medvlm.reporting.generate import Options, render_report
 from medvlm.reporting.read_study import Reading, read_with_experts
 from medvlm.reporting.report import ExpertUse
@@ -34,19 +35,39 @@ BATCH, AHEAD, BEHIND = 8, 2, 2
 
 @dataclass(frozen=True)
 class Job:
-    """One study of a batch: its name (the folder of its report) and its path."""
+    """One study of a batch.
+
+    Attributes:
+        name: the folder of its report.
+        path: where it is.
+        label: what it is called on the screen and in logs; by default its name.
+    """
 
     name: str
     path: Path
+    label: str = ""
+
+    @property
+    def called(self) -> str:
+        return self.label or self.name
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a batch did: names of the studies that were reported, were done before, and failed with the reason."""
+    """What a batch did.
+
+    Attributes:
+        done: names of the studies that were reported.
+        before: names of those that had a report.
+        failed: what the others are called, and why each failed.
+        retried: where the model failed on several studies at once: how many, and its error. They were asked for again
+            in smaller batches.
+    """
 
     done: tuple[str, ...]
     before: tuple[str, ...]
     failed: tuple[tuple[str, str], ...]
+    retried: tuple[tuple[int, str], ...] = ()
 
 
 def find_jobs(folder: Path) -> list[Job]:
@@ -60,7 +81,9 @@ def find_jobs(folder: Path) -> list[Job]:
         return [Job(entry.id, cohort.root / entry.study) for entry in cohort.entries]
     if not folder.is_dir():
         raise MedVLMError(f"{folder}: no such folder; --each takes a folder of studies.")
-    jobs = [Job(path.name, path) for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    # A folder may be called after its patient: in what is said it has a number.
+    jobs = [Job(path.name, path, f"study {number}") for number, path in enumerate(paths, start=1)]
     if not jobs:
         raise MedVLMError(f"{folder}: no studies here.")
     return jobs
@@ -86,18 +109,19 @@ def report_batch(
         writer: the model that writes the text; None: text from the measurements.
         untrained: installed experts that cannot run yet.
         modality: for files that carry none.
-        progress: called with the name of each study that is finished or has failed.
+        progress: called with what each study is called that is finished or has failed.
     """
     todo = [job for job in jobs if not (out / job.name / "report.json").is_file()]
     left = {job.name for job in todo}
     before = tuple(job.name for job in jobs if job.name not in left)
     done: list[str] = []
     failed: dict[str, str] = {}
+    retried: list[tuple[int, str]] = []
 
     def fail(job: Job, error: Exception) -> None:
-        failed[job.name] = str(error) if isinstance(error, MedVLMError) else type(error).__name__
-        write_json(out / "failed" / f"{job.name}.json", {"reason": failed[job.name]})
-        progress(job.name)
+        failed[job.called] = reason_of(error, job.path)
+        write_json(out / "failed" / f"{job.name}.json", {"study": job.called, "reason": failed[job.called]})
+        progress(job.called)
 
     def render(job: Job, reading: Reading, answer: str | None) -> None:
         try:
@@ -107,20 +131,20 @@ def report_batch(
             return
         (out / "failed" / f"{job.name}.json").unlink(missing_ok=True)
         done.append(job.name)
-        progress(job.name)
+        progress(job.called)
 
     # One thread writes: the PDF library is not made for several.
     with ThreadPoolExecutor(1, "render") as pool:
         waiting: list[Future[None]] = []
         for readings in _batches(_readings(todo, experts, untrained, modality, fail), BATCH if writer else 1):
-            for job, reading, answer in _texts(readings, writer, fail):
+            for job, reading, answer in _texts(readings, writer, fail, retried):
                 while len(waiting) > BEHIND:
                     waiting.pop(0).result()
                 waiting.append(pool.submit(render, job, reading, answer))
             del readings
         for future in waiting:
             future.result()
-    return Outcome(tuple(done), before, tuple(failed.items()))
+    return Outcome(tuple(done), before, tuple(failed.items()), tuple(retried))
 
 
 def _readings(
@@ -195,22 +219,33 @@ def _batches(items: Iterable[tuple[Job, Reading]], size: int) -> Iterator[list[t
 
 
 def _texts(
-    readings: Sequence[tuple[Job, Reading]], writer: VLMWriter | None, fail: Callable[[Job, Exception], None]
+    readings: Sequence[tuple[Job, Reading]],
+    writer: VLMWriter | None,
+    fail: Callable[[Job, Exception], None],
+    retried: list[tuple[int, str]],
 ) -> Iterator[tuple[Job, Reading, str | None]]:
-    """Each reading with the model's text; a batch that fails is tried study by study."""
+    """Each reading with the model's text, or None where it is not asked; those for which it fails are left out."""
     asked = [item for item in readings if writer is not None and item[1].results]
-    answers: dict[str, str] = {}
-    lost: set[str] = set()
-    if writer is not None and asked:
-        try:
-            answers = dict(zip((job.name for job, _ in asked), writer.write_many([reading for _, reading in asked])))
-        except Exception:
-            for job, reading in asked:
-                try:
-                    answers[job.name] = writer.write_many([reading])[0]
-                except Exception as error:  # recorded; the other studies go on
-                    fail(job, error)
-                    lost.add(job.name)
+    answers = _write(asked, writer, fail, retried) if writer is not None and asked else {}
     for job, reading in readings:
-        if job.name not in lost:
+        if (job, reading) not in asked or job.name in answers:
             yield job, reading, answers.get(job.name)
+
+
+def _write(
+    asked: Sequence[tuple[Job, Reading]],
+    writer: VLMWriter,
+    fail: Callable[[Job, Exception], None],
+    retried: list[tuple[int, str]],
+) -> dict[str, str]:
+    """Texts by name. What fails together (a batch too large for the memory) is tried again in halves."""
+    try:
+        texts = writer.write_many([reading for _, reading in asked])
+        return dict(zip((job.name for job, _ in asked), texts, strict=True))
+    except Exception as error:  # recorded; the other studies go on
+        if len(asked) == 1:
+            fail(asked[0][0], error)
+            return {}
+        retried.append((len(asked), str(error) if isinstance(error, MedVLMError) else type(error).__name__))
+    middle = len(asked) // 2
+    return _write(asked[:middle], writer, fail, retried) | _write(asked[middle:], writer, fail, retried)

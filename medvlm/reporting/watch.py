@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from medvlm.errors import MedVLMError
+from medvlm.reporting.failures import reason_of
 from medvlm.reporting.pacs.web import WebPacs
 
 LEDGER = "watch.jsonl"
@@ -182,10 +183,12 @@ def _report_one(
         say(f"{arrival.name}: left out, the program stopped twice at this study")
         return
     ledger.write(arrival.key, "started")
+    path = out / arrival.name
     try:
-        handle(source.path(arrival, out), out / arrival.name)
+        path = source.path(arrival, out)
+        handle(path, out / arrival.name)
     except Exception as error:  # whatever one study does, the others go on; the reason is kept
-        reason = type(error).__name__ if not isinstance(error, MedVLMError) else str(error)
+        reason = reason_of(error, path)
         ledger.write(arrival.key, "failed", reason)
         say(f"{arrival.name}: failed ({reason})")
         return
