@@ -19,11 +19,15 @@ from medvlm.reporting.evidence import best_slice, plane_of, window_for
 from medvlm.reporting.masks import Mask, segment_map
 from medvlm.reporting.report import Report
 
-# The page of a thick CT stays below 15 MB: pictures are at most so large and so many, all windows together.
+# The page stays below 15 MB whatever the study: so many slices, all windows together, and so many bytes of pictures
+# (a third more as text) and of outlines.
 SLICE_EDGE, IMAGE_EDGE = 512, 1280
 MOST_SLICES = 320
 MOST_FRAMES = 60
-QUALITY = 78
+PICTURE_BYTES, OUTLINE_BYTES = 9_000_000, 1_500_000
+# WebP quality and share of the edge, the first that fits: a noisy CT costs four times what a smooth one does.
+RUNGS = ((78, 1.0), (60, 1.0), (40, 1.0), (40, 0.75), (30, 0.5), (20, 0.25))
+SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -49,16 +53,18 @@ def viewer_data(report: Report, study: Study, masks: Sequence[Mask]) -> list[dic
     `best` (finding → slice), `plane` (or None) and `sides` (letters at the edges).
     """
     uids = dict.fromkeys([image.series for image in report.images])
-    return [_series(report, series, masks) for series in study.series if series.uid in uids]
+    shown = [series for series in study.series if series.uid in uids]
+    return [_series(report, series, masks, len(shown)) for series in shown]
 
 
-def _series(report: Report, series: Series, masks: Sequence[Mask]) -> dict[str, Any]:
+def _series(report: Report, series: Series, masks: Sequence[Mask], sharing: int) -> dict[str, Any]:
     stack = _stack(series.volume)
     here = [f for f in report.findings if any(e.series == series.uid for e in f.evidence) and f.presence != "absent"]
     outlines = _outlines(here, report.findings, series, masks, stack)
     best = {finding.id: _best(finding, series, outlines.get(finding.id, {}), stack) for finding in here}
     windows = _windows(here, series)
     indices = _chosen(stack, {index for index in best.values() if index is not None}, len(windows))
+    outlines = _lighter(outlines, best, OUTLINE_BYTES // sharing)
     first = stack.slice(0)
     width_mm, height_mm = first.size_mm
     return {
@@ -70,7 +76,7 @@ def _series(report: Report, series: Series, masks: Sequence[Mask]) -> dict[str, 
         "height": int(first.pixels.shape[0]),
         "aspect": round(width_mm / height_mm, 4),
         "indices": indices,
-        "windows": {name: [_picture(stack.slice(i), window) for i in indices] for name, window in windows.items()},
+        "windows": _pictures(stack, indices, windows, PICTURE_BYTES // sharing),
         "window_of": {finding.id: _window_name(window_for(finding, series)) for finding in here},
         "outlines": {
             name: {str(i): path for i, path in found.items() if i in indices} for name, found in outlines.items()
@@ -140,17 +146,70 @@ def _best(finding: Finding, series: Series, paths: dict[int, str], stack: _Stack
     return 0 if index is None and stack.count == 1 else index
 
 
-def _picture(picture: Slice, window: Window | Table) -> str:
-    """One slice as a data URI, no larger than it has to be."""
+def _lighter(outlines: dict[str, dict[int, str]], best: dict[str, int | None], most: int) -> dict[str, dict[int, str]]:
+    """Outlines of at most so many bytes: the costliest findings (whole organs) keep only that of their best slice."""
+    costs = {name: sum(map(len, paths.values())) for name, paths in outlines.items()}
+    total = sum(costs.values())
+    lighter = dict(outlines)
+    for name in sorted(costs, key=lambda name: -costs[name]):
+        if total <= most:
+            break
+        lighter[name] = {index: path for index, path in outlines[name].items() if index == best.get(name)}
+        total -= costs[name] - sum(map(len, lighter[name].values()))
+    return lighter
+
+
+def _pictures(
+    stack: _Stack, indices: Sequence[int], windows: dict[str, Window | Table], most: int
+) -> dict[str, list[str]]:
+    """Window → one data URI a slice, as good as so many bytes allow.
+
+    What a quality costs is first measured on a few slices.
+    """
+    spread = np.linspace(0, len(indices) - 1, min(SAMPLES, len(indices))).round().astype(int)
+    samples = [indices[place] for place in spread]
+    made: dict[tuple[str, int], bytes] = {}
+    for rung in RUNGS:
+        made.clear()
+        expected = _encode(stack, samples, windows, rung, made) * len(indices) / len(samples)
+        if expected <= most and _encode(stack, indices, windows, rung, made) <= most:
+            break
+    else:
+        _encode(stack, indices, windows, RUNGS[-1], made)
+    return {name: [_data_uri(made[name, index]) for index in indices] for name in windows}
+
+
+def _encode(
+    stack: _Stack,
+    indices: Sequence[int],
+    windows: dict[str, Window | Table],
+    rung: tuple[int, float],
+    made: dict[tuple[str, int], bytes],
+) -> int:
+    """Add the pictures of these slices that are not made yet; returns the bytes of all of them."""
+    for index in indices:
+        if any((name, index) not in made for name in windows):
+            picture = stack.slice(index)
+            for name, window in windows.items():
+                made[name, index] = _picture(picture, window, *rung)
+    return sum(len(made[name, index]) for name in windows for index in indices)
+
+
+def _picture(picture: Slice, window: Window | Table, quality: int, scale: float = 1.0) -> bytes:
+    """One slice as WebP, no larger than it has to be."""
     values = picture.pixels
     grey = values if values.ndim == 3 and values.dtype == np.uint8 else window.apply(values)
     image = Image.fromarray(np.ascontiguousarray(grey))
-    edge = IMAGE_EDGE if max(image.size) > 2 * SLICE_EDGE else SLICE_EDGE
+    edge = round(scale * (IMAGE_EDGE if max(image.size) > 2 * SLICE_EDGE else SLICE_EDGE))
     if max(image.size) > edge:
         image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="WEBP", quality=QUALITY, method=2)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.convert("RGB").save(buffer, format="WEBP", quality=quality, method=2)
+    return buffer.getvalue()
+
+
+def _data_uri(webp: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(webp).decode("ascii")
 
 
 def finding_colours(findings: Sequence[Finding]) -> dict[str, str]:

@@ -1,15 +1,24 @@
 """The page: self-contained, linked, and safe against text that poses as markup."""
 
 import dataclasses
+import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from medvlm.findings.codes import code
+from medvlm.findings.finding import Evidence
+from medvlm.imaging.study import Series, Study, Volume
+from medvlm.reporting import viewer
+from medvlm.reporting.generate import write_report
 from medvlm.reporting.html import hero_image, number_text, percent_text, render_html
 from medvlm.reporting.report import DISCLAIMER, Sentence
 from medvlm.reporting.text import render_text
 from tests.reporting import sample
+from tests.reporting.fakes import FakeExpert
 
 
 @pytest.fixture
@@ -88,3 +97,40 @@ def test_text_has_disclaimer_first_and_last_and_cites():
     assert lines[0] == lines[-1] == DISCLAIMER
     assert "1. Solid nodule, right upper lobe, 14 mm (long axis), 1.2 mL.   [chest_ct, p 0.94, slice 12]" in lines
     assert max(len(line) for line in lines) <= 100
+
+
+def noisy_ct(slices, edge):
+    """A CT as noisy as a thin sharp reconstruction, with a nodule, an effusion and a whole organ in its mask."""
+    random = np.random.default_rng(0)
+    array = random.normal(-300, 120, (edge, edge, slices)).astype(np.int16)
+    volume = Volume(array, np.diag([0.7, 0.7, 1.0, 1.0]), "HU")
+    mask = np.zeros(array.shape, np.uint8)
+    mask[20:30, 20:30, 4:10] = 1
+    mask[60:90, 10:40, 2:12] = 2
+    mask[random.random(array.shape) < 0.02] = 3  # the most ragged outline there can be
+    found = []
+    for label, concept in ((1, "lung_nodule"), (2, "pleural_effusion"), (3, "cardiomegaly")):
+        evidence = Evidence(sample.SERIES, label, None if label == 3 else 1, 6)
+        more = {"laterality": None, "site": None, "grade": None, "measurements": ()}
+        changes = {"id": f"f-{label}", "concept": code(concept), "evidence": (evidence,), **more}
+        found.append(dataclasses.replace(sample.nodule(), **changes))
+    labels = {1: "lung nodule", 2: "pleural effusion", 3: "heart"}
+    series = Series(sample.SERIES, "CT", lambda: volume, "Chest", "chest")
+    return series, FakeExpert(found, mask, labels)
+
+
+def test_the_page_of_a_noisy_ct_stays_within_its_bytes(tmp_path, monkeypatch):
+    # 40 slices in two windows: an eighth of what 320 pictures may cost, so an eighth of the bytes.
+    monkeypatch.setattr(viewer, "PICTURE_BYTES", viewer.PICTURE_BYTES // 8)
+    monkeypatch.setattr(viewer, "OUTLINE_BYTES", 100_000)
+    series, expert = noisy_ct(40, 256)
+    write_report(Study("1.2.3", "p", (series,), Path("study")), [expert], tmp_path / "out", formats=("html",))
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+    (stack,) = data["stacks"]
+    assert sorted(stack["windows"]) == ["lung", "mediastinum"]
+    pictures = [picture for window in stack["windows"].values() for picture in window]
+    assert len(pictures) == 80
+    assert sum(map(len, pictures)) <= viewer.PICTURE_BYTES * 4 / 3 + 80 * 40
+    # The ragged organ keeps the outline of its best slice; the small ones keep all of theirs.
+    assert {name: len(paths) for name, paths in stack["outlines"].items()} == {"f-1": 6, "f-2": 10, "f-3": 1}
