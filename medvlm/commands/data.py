@@ -9,8 +9,8 @@ from typing import Literal
 def build(
     cohort: Path,
     *,
-    findings: Path,
     out: Path,
+    findings: Path | None = None,
     questions: str = "chest_ct",
     phrasings: Path | None = None,
     expert: int = 8,
@@ -18,9 +18,11 @@ def build(
     practice: int = 24,
     turns: int = 3,
     failed: float = 0.02,
+    trust: float = 0.0,
     wrong: float = 0.0,
     doubtful: float = 0.0,
     conflict: float = 0.0,
+    missing: float = 0.0,
     style: Literal["short", "long", "table", "json"] = "short",
     seed: int = 0,
     workers: int = 2,
@@ -32,8 +34,8 @@ def build(
 
     Args:
         cohort: folder with cohort.json.
-        findings: folder that 'medvlm annotate' wrote.
         out: folder for train.jsonl, validation.jsonl, test.jsonl, data.json and images/.
+        findings: folder that 'medvlm annotate' wrote (default: the expert says what is true).
         questions: curriculum whose questions.yaml is asked, or a YAML file of your own.
         phrasings: YAML file of other test phrasings (family → list), written without a look at those of the questions.
         expert: training conversations with the expert on offer, a study.
@@ -41,28 +43,27 @@ def build(
         practice: training conversations with made-up findings and no picture, a study.
         turns: most questions in one conversation.
         failed: share of expert calls that fail; the honest answer is taught.
-        wrong: share of expert conversations in which the expert contradicts the picture; the truth is taught.
-        doubtful: share of expert conversations in which the expert is wrong and says it with little confidence.
-        conflict: share of expert conversations in which a second expert contradicts the first.
+        trust: share of expert conversations whose expert is not to be believed, for models that see; the truth is
+            taught. Six in ten of them are wrong, two doubtful, one contradicted, one missing; or give the four rates.
+        wrong: share in which the expert says something untrue with confidence.
+        doubtful: share in which it says with p 0.51 what is true half of the time.
+        conflict: share in which a second expert contradicts it.
+        missing: share in which it fails and the picture has to do.
         style: how findings are written in expert turns.
         seed: of every draw.
         workers: processes that render pictures.
     """
     from medvlm.dialogue.build import Mix
     from medvlm.dialogue.dataset import build_dataset
+    from medvlm.dialogue.trust import Trust
+    from medvlm.errors import MedVLMError
     from medvlm.imaging.cohort import read_cohort
 
-    mix = Mix(
-        expert=expert,
-        plain=plain,
-        practice=practice,
-        turns=turns,
-        failed=failed,
-        wrong=wrong,
-        doubtful=doubtful,
-        conflict=conflict,
-        style=style,
-    )
+    given = Trust(wrong, doubtful, conflict, missing)
+    if trust and given.rate:
+        raise MedVLMError("give either --trust or the rates --wrong, --doubtful, --conflict and --missing.")
+    mistrust = Trust.of_rate(trust) if trust else given
+    mix = Mix(expert, plain, practice, turns, failed=failed, trust=mistrust, style=style)
     studies = read_cohort(cohort)
     card = build_dataset(studies, findings, questions, out, mix, seed, workers, phrasings=phrasings)
     counts = " · ".join(f"{card['conversations'][split]:,} {split}" for split in card["conversations"])

@@ -20,17 +20,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from medvlm.dialogue.conversation import Conversation, Turn
-from medvlm.dialogue.corrupt import doubt, flip
+from medvlm.dialogue.corrupt import confident
 from medvlm.dialogue.inject import error_turn, expert_turn, second_opinion, system_turn
 from medvlm.dialogue.loop import Offer
 from medvlm.dialogue.practice import PracticePool
 from medvlm.dialogue.questions import Family, Questions
 from medvlm.dialogue.trigger import Trigger, format_trigger
+from medvlm.dialogue.trust import Shown, Trust, draw_shown
 from medvlm.findings.finding import Finding
 from medvlm.findings.verbalise import Style, verbalise
 from medvlm.imaging.cohort import CohortEntry
@@ -49,11 +50,8 @@ class Mix:
         turns: most questions in one conversation.
         no_expert: share of questions that need no expert.
         failed: share of expert calls that fail.
-        wrong: share of `expert` conversations in which the expert says something made up; the answer taught is the
-            truth, with the doubt said (trust training). It is for models that can see.
-        doubtful: share of `expert` conversations in which the expert is wrong and says it with little confidence.
-        conflict: share of `expert` conversations in which a second expert contradicts the first; the answer taught is
-            the truth, with the conflict said.
+        trust: shares of `expert` conversations whose expert is wrong, doubtful, contradicted or missing; the answer
+            taught is the truth, with the disagreement said. It is for models that can see.
         style: how Findings are written in expert turns (`short`, `long`, `table`, `json`).
         validation: validation conversations of the kinds `expert` and `plain` each, a study.
         test_no_expert: test questions that need no expert, a study.
@@ -65,17 +63,10 @@ class Mix:
     turns: int = 3
     no_expert: float = 0.25
     failed: float = 0.02
-    wrong: float = 0.0
-    doubtful: float = 0.0
-    conflict: float = 0.0
+    trust: Trust = field(default_factory=Trust)
     style: Style = "short"
     validation: int = 2
     test_no_expert: int = 4
-
-    @property
-    def mistrust(self) -> float:
-        """Share of conversations with an expert in which it is not simply believed."""
-        return self.wrong + self.doubtful + self.conflict
 
 
 @dataclass(frozen=True)
@@ -106,7 +97,7 @@ def build_conversations(
             continue
         train = study.entry.split == "train"
         for n in range(mix.expert if train else mix.validation):
-            conversations.append(author.trusted(n, pool) if train and mix.mistrust else author.with_expert(n))
+            conversations.append(author.with_expert(n, pool if train and mix.trust.rate else None))
         conversations += [author.plain(n) for n in range(mix.plain if train else mix.validation)]
         if train:
             conversations += [author.practice(n, pool.draw(rng)) for n in range(mix.practice)]
@@ -123,38 +114,24 @@ class _Author:
         self.asking = [family for family in questions.families if family.needs_expert]
         self.other = [family for family in questions.families if not family.needs_expert]
 
-    def with_expert(self, number: int, made_up: tuple[Finding, ...] | None = None) -> Conversation:
-        """Experts on offer, the picture shown; answers follow the expert, or the truth where it makes things up."""
-        shown = self.study.shown if made_up is None else made_up
-        truth = None if made_up is None else self.study.truth
-        return self._dialogue(f"expert-{number}", shown, self._agrees(shown), (self.study.image,), truth)
+    def with_expert(self, number: int, pool: PracticePool | None = None) -> Conversation:
+        """Experts on offer, the picture shown; answers follow the expert, or the truth where it is not to be believed.
 
-    def trusted(self, number: int, pool: PracticePool) -> Conversation:
-        """A conversation whose expert may be wrong, doubtful or contradicted, at the rates of the mix."""
-        draw, mix = self.rng.random(), self.mix
-        if draw < mix.wrong:
-            # As often another patient's Findings as its own with what is asked about turned round.
-            return self.with_expert(number, pool.draw(self.rng) if self.rng.random() < 0.5 else self._flipped(pool))
-        if draw < mix.wrong + mix.doubtful:
-            return self.with_expert(number, tuple(doubt(self._flipped(pool))))
-        if draw < mix.mistrust:
-            both = (self.study.truth, self._flipped(pool))
-            first, second = both if self.rng.random() < 0.5 else both[::-1]
-            return self._dialogue(f"expert-{number}", first, False, (self.study.image,), self.study.truth, second)
-        return self.with_expert(number)
-
-    def _flipped(self, pool: PracticePool) -> tuple[Finding, ...]:
-        """The truth with one thing turned round in every concept that is asked about."""
-        found = list(self.study.truth)
-        for concept in dict.fromkeys(family.concept for family in self.asking if family.concept):
-            about = [f for f in self.asking if f.concept == concept and f.applies(found)]
-            if about:
-                found = flip(found, about[int(self.rng.integers(len(about)))], pool, self.rng)
-        return tuple(found)
+        With a `pool` it may be wrong, doubtful, contradicted or missing, at the rates of the mix.
+        """
+        study, name = self.study, f"expert-{number}"
+        said = None if pool is None else draw_shown(self.mix.trust, study.truth, self.asking, pool, self.rng)
+        if said is not None:
+            return self._dialogue(name, said, self._agrees(said.findings), (study.image,), study.truth)
+        found = study.shown
+        if pool is not None and found == study.truth:
+            # An expert that is the truth itself states what it says like the wrong ones do.
+            found = confident(found, self.rng)
+        return self._dialogue(name, Shown(found, failed=study.failed), self._agrees(found), (study.image,))
 
     def practice(self, number: int, shown: tuple[Finding, ...]) -> Conversation:
         """The same with made-up Findings and no picture."""
-        return self._dialogue(f"practice-{number}", shown, True, ())
+        return self._dialogue(f"practice-{number}", Shown(shown), True, ())
 
     def plain(self, number: int) -> Conversation:
         """No expert on offer: true answers from the picture."""
@@ -163,7 +140,7 @@ class _Author:
         for _ in range(self._length()):
             family = self._choose(self.study.truth, quotes=False)
             tasks.append(family.name)
-            answer = family.answer(self.study.truth).text
+            answer = self.questions.plain_answer(family, self.study.truth).text
             turns += [Turn("user", self._pick(family.train)), Turn("assistant", answer)]
         return self._finish(f"plain-{number}", turns, (self.study.image,), tasks, (), {"kind": "plain"})
 
@@ -200,46 +177,42 @@ class _Author:
     def _dialogue(
         self,
         identity: str,
-        shown: tuple[Finding, ...],
+        said: Shown,
         agrees: bool,
         images: tuple[str, ...],
         truth: tuple[Finding, ...] | None = None,
-        second: tuple[Finding, ...] | None = None,
     ) -> Conversation:
-        """Questions about what an expert shows; where `truth` is given, it is what answers must say.
-
-        `second` is what another expert says to the same calls.
-        """
+        """Questions about what an expert says; where `truth` is given, it is what answers must say."""
         turns: list[Turn] = [*system_turn([self.expert.card])]
         failed: set[str] = set()
         called: set[str] = set()
         ids: dict[str, None] = {}
         tasks = []
         for _ in range(self._length()):
-            family = self._choose(self.study.truth if self.study.failed and images else shown)
+            # Where nothing is shown, the questions are those that the study itself answers.
+            family = self._choose(self.study.truth if said.failed else said.findings, not (said.failed and truth))
             tasks.append(family.name)
             turns.append(Turn("user", self._pick(family.train)))
             if family.argument is None:
-                turns.append(Turn("assistant", family.answer(shown).text))
+                turns.append(Turn("assistant", family.answer(said.findings).text))
                 continue
-            selected = self.expert.select(shown, family.argument)
+            selected = self.expert.select(said.findings, family.argument)
             # What has been shown, by whatever call, is not asked for again.
             shown_already = bool(selected) and all(finding.id in ids for finding in selected)
             if family.argument not in called and not shown_already:
                 called.add(family.argument)
                 trigger = Trigger(self.expert.card.trigger_name, family.argument)
                 turns.append(Turn("assistant", format_trigger(trigger)))
-                # Practice findings are not the study's own: they can be shown even where the expert failed on it.
-                if self.rng.random() < self.mix.failed or (self.study.failed and shown is self.study.shown):
+                if self.rng.random() < self.mix.failed or said.failed:
                     failed.add(family.argument)
                     turns.append(self._failure(trigger))
                 else:
                     ids |= dict.fromkeys(finding.id for finding in selected)
                     turns.append(expert_turn(trigger, selected, self.mix.style))
-                    if second is not None:
-                        again = self.expert.select(second, family.argument)
+                    if said.second is not None:
+                        again = self.expert.select(said.second, family.argument)
                         turns.append(expert_turn(second_opinion(trigger), again, self.mix.style))
-            reply = self._reply(family, family.argument in failed, shown, selected, truth, second)
+            reply = self._reply(family, family.argument in failed, said, selected, truth, images)
             turns.append(Turn("assistant", reply))
         symbols = {"kind": identity.partition("-")[0], "agrees": agrees}
         return self._finish(identity, turns, images, tasks, tuple(ids), symbols)
@@ -251,21 +224,29 @@ class _Author:
         self,
         family: Family,
         failed: bool,
-        shown: tuple[Finding, ...],
+        said: Shown,
         selected: tuple[Finding, ...],
         truth: tuple[Finding, ...] | None,
-        second: tuple[Finding, ...] | None,
+        images: tuple[str, ...],
     ) -> str:
         """The answer to teach after an expert call."""
         if failed:
-            return self.questions.failed
+            return self._missing(family) if images and self.mix.trust.missing else self.questions.failed
         if family.quote:
             return verbalise(selected, self.mix.style)
-        said = family.answer(shown)
-        true = said if truth is None else family.answer(truth)
-        if second is not None and family.answer(second).text != said.text:
-            return self.questions.conflicting.format(answer=true.text)
-        return said.text if true.text == said.text else self.questions.disputed.format(answer=true.text)
+        stated = family.answer(said.findings).text
+        true = stated if truth is None else family.answer(truth).text
+        split = said.second is not None and family.answer(said.second).text != stated
+        if truth is None or (true == stated and not split):
+            return stated
+        template = self.questions.conflicting if split else self.questions.disputed
+        return template.format(answer=self.questions.plain_answer(family, truth).text)
+
+    def _missing(self, family: Family) -> str:
+        """The answer from the picture after a call that gave nothing; an expert that said nothing cannot be quoted."""
+        if family.quote:
+            return self.questions.failed
+        return self.questions.missing.format(answer=self.questions.plain_answer(family, self.study.truth).text)
 
     def _finish(
         self,

@@ -17,6 +17,7 @@ from medvlm.findings.codes import code
 from medvlm.findings.finding import Finding
 
 DOUBTFUL = 0.51
+SURE = (0.8, 1.0)
 # Far outside every tolerance of a measurement, so that the flipped value is wrong beyond dispute.
 LARGER = (1.8, 2.5)
 
@@ -47,9 +48,21 @@ def flip(findings: Sequence[Finding], family: Family, pool: PracticePool, rng: n
     return [*others[:first], *(changed or own), *others[first:]]
 
 
-def doubt(findings: Sequence[Finding], probability: float = DOUBTFUL) -> list[Finding]:
+def doubt(findings: Sequence[Finding], confidence: float = DOUBTFUL) -> list[Finding]:
     """The same Findings, said with little confidence."""
-    return [replace(finding, probability=probability) for finding in findings]
+    return [_stated(finding, confidence) for finding in findings]
+
+
+def confident(findings: Sequence[Finding], rng: np.random.Generator) -> tuple[Finding, ...]:
+    """The same Findings, each said with a confidence drawn evenly from `SURE`.
+
+    Right and wrong Findings go through it alike, so that the number does not give the wrong ones away.
+    """
+    return tuple(_stated(finding, round(float(rng.uniform(*SURE)), 2)) for finding in findings)
+
+
+def _stated(finding: Finding, confidence: float) -> Finding:
+    return replace(finding, probability=1 - confidence if finding.presence == "absent" else confidence)
 
 
 def irrelevant(findings: Sequence[Finding], family: Family) -> list[Finding]:

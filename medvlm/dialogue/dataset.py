@@ -34,7 +34,7 @@ class AnnotatedExpert:
 
 def build_dataset(
     cohort: Cohort,
-    annotations: Path,
+    annotations: Path | None,
     questions: str | Path,
     out: Path,
     mix: Mix | None = None,
@@ -47,7 +47,7 @@ def build_dataset(
 
     Args:
         cohort: studies with true Findings.
-        annotations: folder that `medvlm annotate` wrote.
+        annotations: folder that `medvlm annotate` wrote; None: an expert that says what is true.
         questions: curriculum or YAML file.
         out: folder to write; pictures that are there already are kept.
         mix: how many conversations of each kind.
@@ -67,15 +67,18 @@ def build_dataset(
 
     asked = read_questions(questions) if phrasings is None else rephrased(read_questions(questions), phrasings)
     expert = AnnotatedExpert(find_expert(asked.expert))
-    found = read_annotations(annotations)
+    found = {} if annotations is None else read_annotations(annotations)
     facts = []
     for entry in cohort.entries:
         if entry.truth is None:
             raise MedVLMError(f"{cohort.root}: study {entry.id} has no true findings; questions need them as answers.")
+        truth = tuple(read_findings(cohort.root / entry.truth))
+        if annotations is None:
+            facts.append(StudyFacts(entry, "", truth, truth))
+            continue
         failed = (annotations / "failed" / f"{entry.id}.json").is_file()
         if entry.id not in found and not failed:
             raise MedVLMError(f"{annotations}: no findings for study {entry.id}; run 'medvlm annotate' to the end.")
-        truth = tuple(read_findings(cohort.root / entry.truth))
         shown = () if failed else _of_expert(found[entry.id], asked.expert)
         facts.append(StudyFacts(entry, "", truth, shown, failed))
     paths = render_cohort(cohort, out, workers, progress)

@@ -136,6 +136,7 @@ class Questions:
         failed: the answer after a call that gave nothing.
         disputed: the answer where the expert contradicts the picture; `{answer}` stands for the true one.
         conflicting: the answer where two experts contradict each other.
+        missing: the answer after a call that gave nothing, where the picture has to do.
         families: what is asked.
     """
 
@@ -144,6 +145,7 @@ class Questions:
     disputed: str
     families: tuple[Family, ...]
     conflicting: str = "The experts disagree. {answer}"
+    missing: str = "The expert failed. {answer}"
 
     def family(self, name: str) -> Family:
         """The family of that name.
@@ -155,6 +157,15 @@ class Questions:
             if family.name == name:
                 return family
         raise MedVLMError(f"no question family '{name}' (known: {', '.join(f.name for f in self.families)}).")
+
+    def plain_answer(self, family: Family, findings: Sequence[Finding]) -> Answer:
+        """What is true, with no expert to speak of: where there is nothing to state, that there is nothing."""
+        answer = family.answer(findings)
+        if answer.value is None and answer.text == family.nothing != "":
+            for other in self.families:
+                if (other.concept, other.what) == (family.concept, "present"):
+                    return other.answer(findings)
+        return answer
 
 
 def read_questions(name: str | Path) -> Questions:
@@ -173,7 +184,7 @@ def read_questions(name: str | Path) -> Questions:
         raise MedVLMError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
     try:
         families = tuple(_family(key, row, data["uncertain"]) for key, row in data["families"].items())
-        said = {key: str(data[key]) for key in ("conflicting",) if key in data}
+        said = {key: str(data[key]) for key in ("conflicting", "missing") if key in data}
         disputed = str(data.get("disputed", "{answer}"))
         questions = Questions(str(data["expert"]), str(data["failed"]), disputed, families, **said)
     except (KeyError, TypeError, ValueError, AttributeError, MedVLMError) as error:

@@ -1,7 +1,8 @@
 """Is an answer right? One small rule a kind of question; the rule travels with each test question in its symbols.
 
 kinds:
-    yes_no    the answer says yes or no; a bare negation ("No nodule.", "not enlarged") counts as no
+    yes_no    the answer, or a later sentence of it, begins with yes or no; else a bare negation ("No nodule.", "not
+              enlarged") counts as no
     count     the first whole number; a negation without a number counts as 0
     number    the first number before `unit` (any number where unit is ""), right within the larger of `absolute` and
               `relative` × truth
@@ -24,6 +25,8 @@ from medvlm.errors import MedVLMError
 Kind = Literal["yes_no", "count", "number", "choice", "mentions", "exact", "option"]
 
 _NEGATION = re.compile(r"\b(no|not|none|without|absent|negative|nothing)\b")
+# "The picture does not fit the expert. Yes, a nodule.": what comes first is not the answer.
+_LATER = re.compile(r"[.!:;]\s+(yes|no)\b(?! longer)")
 _AFFIRMATION = re.compile(r"\b(yes|present|there (is|are)|positive)\b")
 # An answer that gives none: the "no" in it is not an answer to the question.
 _ABSTAINED = re.compile(r"\b(no (result|answer)|(cannot|can't) (tell|say|answer|determine)|unable to|not sure)\b")
@@ -112,7 +115,7 @@ class Score:
 
 
 def _read_yes_no(text: str) -> bool | None:
-    first = re.match(r"\W*(yes|no)\b", text)
+    first = re.match(r"\W*(yes|no)\b", text) or _LATER.search(text)
     if first:
         return first[1] == "yes"
     if _NEGATION.search(text):

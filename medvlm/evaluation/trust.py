@@ -10,7 +10,8 @@ conditions:
     conflict        the true Findings, and a second expert with the flipped ones (in either order)
     missing         the expert fails
 
-The loop is closed: the model itself must call the expert, and only what it asks for is shown.
+The loop is closed: the model itself must call the expert, and only what it asks for is shown. In every condition but
+`low_confidence` all probabilities are drawn alike, so that they do not tell a wrong expert from a right one.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from medvlm.dialogue.conversation import Conversation
-from medvlm.dialogue.corrupt import doubt, flip, irrelevant
+from medvlm.dialogue.corrupt import confident, doubt, flip, irrelevant
 from medvlm.dialogue.inject import check_trigger, error_turn, expert_turn, second_opinion
 from medvlm.dialogue.loop import Case, Desk, ExpertLike, GenerateBatch, LoadStudy, Reply, ask_many
 from medvlm.dialogue.practice import PracticePool
 from medvlm.dialogue.questions import Family, Questions
 from medvlm.dialogue.score import Score
 from medvlm.dialogue.trigger import Trigger
+from medvlm.dialogue.trust import Shown
 from medvlm.errors import MedVLMError
 from medvlm.evaluation.bootstrap import Interval, mean_interval
 from medvlm.findings.finding import Finding
@@ -106,21 +108,12 @@ class TrustAudit:
         }
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What the desk answers in one condition."""
-
-    findings: tuple[Finding, ...] = ()
-    second: tuple[Finding, ...] | None = None
-    failed: bool = False
-
-
 class AuditDesk(Desk):
     """A desk that answers each case as its condition says; the key of a case is its study."""
 
     def __init__(self, expert: ExpertLike, style: Style = "short") -> None:
         super().__init__([expert], style)
-        self.shown: dict[str, _Shown] = {}
+        self.shown: dict[str, Shown] = {}
 
     def reply(self, trigger: Trigger, study: str, load: LoadStudy | None) -> Reply:
         problem = check_trigger(trigger, self.cards)
@@ -247,15 +240,21 @@ class _Asked:
         rng = np.random.default_rng([seed, zlib.crc32(conversation.id.encode())])
         flipped = tuple(flip(truth, self.family, pool, rng))
         second_first = rng.random() < 0.5
-        self.shown: dict[Condition, _Shown] = {
-            "none": _Shown(),
-            "true": _Shown(truth),
-            "flipped": _Shown(flipped),
-            "swapped": _Shown(pool.draw(rng)),
-            "irrelevant": _Shown(tuple(irrelevant(truth, self.family))),
-            "low_confidence": _Shown(tuple(doubt(flipped))),
-            "conflict": _Shown(flipped, truth) if second_first else _Shown(truth, flipped),
-            "missing": _Shown(failed=True),
+        swapped, beside = pool.draw(rng), irrelevant(truth, self.family)
+
+        def sure(found: Sequence[Finding]) -> tuple[Finding, ...]:
+            return confident(found, rng)
+
+        both = (sure(truth), sure(flipped))
+        self.shown: dict[Condition, Shown] = {
+            "none": Shown(),
+            "true": Shown(sure(truth)),
+            "flipped": Shown(sure(flipped)),
+            "swapped": Shown(sure(swapped)),
+            "irrelevant": Shown(sure(beside)),
+            "low_confidence": Shown(tuple(doubt(flipped))),
+            "conflict": Shown(*both[::-1]) if second_first else Shown(*both),
+            "missing": Shown(failed=True),
         }
 
     def open(self, offered: bool) -> Conversation:

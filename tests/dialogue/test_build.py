@@ -11,6 +11,7 @@ from medvlm.dialogue.practice import PracticePool
 from medvlm.dialogue.questions import read_questions
 from medvlm.dialogue.score import Score
 from medvlm.dialogue.trigger import format_trigger, parse_triggers
+from medvlm.dialogue.trust import Trust
 from tests.dialogue.sample import FakeExpert, nodule
 
 MIX = Mix(expert=30, plain=40, practice=120, failed=0.05)
@@ -151,11 +152,11 @@ def test_practice_draws_come_from_the_training_split_only(studies, chest):
 
 
 def test_made_up_findings_beside_a_picture_teach_the_truth_with_the_doubt_said(studies, chest):
-    mix = Mix(expert=60, plain=0, practice=0, failed=0.0, wrong=0.5)
+    mix = Mix(expert=60, plain=0, practice=0, failed=0.0, trust=Trust(wrong=0.5))
     built = [c for c in build_conversations(studies, chest, FakeExpert(), mix, seed=1) if c.split == "train"]
     texts = {text for c in built if c.patient == "patient-b" for text in replies(c)}
     # b has no nodule; an expert that shows one is contradicted.
-    assert "The expert does not fit the picture. No nodule." in texts
+    assert "The picture disagrees with the expert. No nodule." in texts
     assert any(not c.symbols["agrees"] for c in built if c.patient == "patient-b")
 
 
@@ -169,11 +170,11 @@ def test_style_of_expert_turns_is_a_choice(studies, chest):
 @pytest.mark.parametrize("kind", ["wrong", "doubtful", "conflict"])
 def test_trust_training_teaches_the_truth_against_the_expert(studies, expert, kind):
     questions = read_questions("chest_ct")
-    mix = Mix(expert=40, plain=0, practice=0, failed=0.0, **{kind: 1.0})
+    mix = Mix(expert=40, plain=0, practice=0, failed=0.0, trust=Trust(**{kind: 1.0}))
     rows = [c for c in build_conversations(studies[:1], questions, expert, mix) if c.symbols["kind"] == "expert"]
-    said = {"wrong": "The expert does not fit the picture.", "conflict": "The experts disagree."}.get(kind)
+    said = {"conflict": "The experts disagree."}.get(kind, "The picture disagrees with the expert.")
     answers = [turn.text for row in rows for turn in row.turns if turn.role == "assistant"]
-    assert any(text.startswith(said or "The expert does not fit") for text in answers)
+    assert any(text.startswith(said) for text in answers)
     shown = [turn.text for row in rows for turn in row.turns if turn.role == "expert"]
     assert any(text.startswith("CHEST_CT_2:") for text in shown) == (kind == "conflict")
     if kind == "doubtful":
