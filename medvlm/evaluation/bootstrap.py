@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+# Counts of drawn patients held at a time.
+BLOCK = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,22 @@ def mean_intervals(
         sizes = [len(values) for values in columns]
         raise ValueError(f"one patient a value is needed, got {sizes} values and {len(patients)} patients")
     _, owner = np.unique(np.asarray(patients), return_inverse=True)
-    counts = np.bincount(owner).astype(float)
-    number = len(counts)
-    draws = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=resamples).astype(float)
-    total = draws @ counts  # [resamples]; every patient has a question, so never 0
-    tail = (1 - level) / 2
-    intervals = []
-    for values in columns:
-        sums = np.bincount(owner, weights=np.asarray(values, dtype=float))  # [patients]
-        low, high = np.quantile((draws @ sums) / total, [tail, 1 - tail])
-        intervals.append(Interval(float(sums.sum() / counts.sum()), float(low), float(high)))
-    return intervals
+    rows = [np.asarray(values, dtype=float) for values in columns]
+    # Sums of each patient, the number of its questions last: [patients, columns + 1].
+    sums = np.stack([np.bincount(owner, weights=row) for row in [*rows, np.ones(len(owner))]], axis=1)
+    drawn = np.concatenate([draws @ sums for draws in _draws(len(sums), resamples, seed)])
+    # Every patient has a question, so the last column is never 0.
+    means, tail = drawn[:, :-1] / drawn[:, -1:], (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    value = sums[:, :-1].sum(0) / len(owner)
+    return [Interval(*map(float, row)) for row in zip(value, low, high)]
+
+
+def _draws(number: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of `number` patients is drawn in each resample: blocks of rows `[rows, patients]`."""
+    rng = np.random.default_rng(seed)
+    rows = max(1, BLOCK // number)
+    for start in range(0, resamples, rows):
+        count = min(rows, resamples - start)
+        drawn = rng.integers(number, size=(count, number)) + number * np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * number).reshape(count, number).astype(float)

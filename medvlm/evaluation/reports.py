@@ -9,7 +9,7 @@ from typing import Any
 from medvlm.evaluation.report_findings import VERSION as FINDINGS_VERSION
 from medvlm.evaluation.report_findings import FindingScore, FindingScorer, Uncertain
 from medvlm.evaluation.text_metrics import VERSION as WORDS_VERSION
-from medvlm.evaluation.text_metrics import bleu, chrf, cider, meteor, rouge_l
+from medvlm.evaluation.text_metrics import bleu_orders, chrf, cider, meteor, rouge_l
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def score_reports(
     written, references = [row[1] for row in rows], [row[2] for row in rows]
     rouge = [rouge_l(report, reference) for report, reference in zip(written, references)]
     consensus = cider(written, references)
-    words = {f"bleu_{order}": bleu(written, references, order) for order in (1, 2, 3, 4)}
+    words = {f"bleu_{order}": value for order, value in enumerate(bleu_orders(written, references), start=1)}
     words |= {"rouge_l": sum(rouge) / len(rows), "cider": sum(consensus) / len(rows), "chrf": chrf(written, references)}
     if with_meteor:
         words["meteor"] = meteor(written, references)[0]

@@ -1,6 +1,6 @@
 """The signature of a number: enough of its definition to see whether two numbers can be compared.
 
-closed_accuracy|v:1|norm:vqa1|data:3f0c9b12|n:451|split:test|loop:forced|medvlm:0.1.0
+closed_accuracy|v:2|norm:vqa2|data:3f0c9b12|n:451|split:test|loop:forced|medvlm:0.1.0
 """
 
 from __future__ import annotations

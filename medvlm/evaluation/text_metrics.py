@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 from medvlm.errors import MissingExtraError
 
@@ -19,26 +21,37 @@ Tokens = Callable[[str], Sequence[str]]
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W_]+|[^\w\s]")
 
 
-def tokens(text: str) -> list[str]:
+@lru_cache(maxsize=16384)
+def tokens(text: str) -> tuple[str, ...]:
     """Lower-case words, whole numbers with their decimals, and punctuation marks, each a token."""
-    return _TOKEN.findall(text.lower())
+    return tuple(_TOKEN.findall(text.lower()))
 
 
 def bleu(candidates: Sequence[str], references: Sequence[str], order: int = 4, split: Tokens = tokens) -> float:
     """Corpus BLEU with one reference, brevity penalty and no smoothing (Papineni et al., ACL 2002); 0 to 1."""
-    matched, guessed = [0] * order, [0] * order
+    return bleu_orders(candidates, references, order, split)[-1]
+
+
+def bleu_orders(
+    candidates: Sequence[str], references: Sequence[str], most: int = 4, split: Tokens = tokens
+) -> list[float]:
+    """BLEU-1 to BLEU-`most` of one count."""
+    matched, guessed = [0] * most, [0] * most
     length = wanted = 0
     for candidate, reference in zip(candidates, references, strict=True):
         given, true = split(candidate), split(reference)
         length, wanted = length + len(given), wanted + len(true)
-        for n in range(1, order + 1):
+        for n in range(1, most + 1):
             counts = _ngrams(given, n)
-            matched[n - 1] += (counts & _ngrams(true, n)).total()
-            guessed[n - 1] += counts.total()
-    if min(matched) == 0:
-        return 0.0
-    precision = sum(math.log(hit / all_) for hit, all_ in zip(matched, guessed)) / order
-    return math.exp(precision + min(0.0, 1 - wanted / length))
+            matched[n - 1] += _shared(counts, _ngrams(true, n))
+            guessed[n - 1] += max(len(given) - n + 1, 0)
+    penalty = min(0.0, 1 - wanted / length) if length else 0.0
+    scores = []
+    for order in range(1, most + 1):
+        hits = matched[:order]
+        logs = sum(math.log(hit / all_) for hit, all_ in zip(hits, guessed)) / order if min(hits) else -math.inf
+        scores.append(math.exp(logs + penalty))
+    return scores
 
 
 def rouge_l(candidate: str, reference: str, beta: float = 1.2, split: Tokens = tokens) -> float:
@@ -76,8 +89,10 @@ def cider(
     seen = Counter(ngram for grams in true for counts in grams for ngram in counts)
     total = math.log(len(true)) if true else 0.0
 
+    rarity = {ngram: total - math.log(count) for ngram, count in seen.items()}
+
     def weigh(counts: Counter[tuple[str, ...]]) -> dict[tuple[str, ...], float]:
-        return {ngram: count * (total - math.log(max(1, seen[ngram]))) for ngram, count in counts.items()}
+        return {ngram: count * rarity.get(ngram, total) for ngram, count in counts.items()}
 
     scores = []
     for hypothesis, reference in zip(given, true, strict=True):
@@ -99,11 +114,10 @@ def chrf(candidates: Sequence[str], references: Sequence[str], order: int = 6, b
     for candidate, reference in zip(candidates, references, strict=True):
         first, second = "".join(candidate.split()), "".join(reference.split())
         for n in range(1, order + 1):
-            mine, theirs = _ngrams(first, n), _ngrams(second, n)
-            hits[n - 1] += (mine & theirs).total()
+            hits[n - 1] += _shared(_pieces(first, n), _pieces(second, n))
             # Orders that one of the texts is too short for do not count.
-            given[n - 1] += mine.total()
-            wanted[n - 1] += theirs.total()
+            given[n - 1] += max(len(first) - n + 1, 0)
+            wanted[n - 1] += max(len(second) - n + 1, 0)
     precisions = [hit / all_ for hit, all_, other in zip(hits, given, wanted) if all_ and other]
     recalls = [hit / all_ for hit, all_, other in zip(hits, wanted, given) if all_ and other]
     if not precisions:
@@ -135,4 +149,13 @@ def meteor(candidates: Sequence[str], references: Sequence[str]) -> tuple[float,
 
 
 def _ngrams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[start : start + n]) for start in range(len(words) - n + 1))
+    return Counter(zip(*(words[start:] for start in range(n))))
+
+
+def _pieces(text: str, n: int) -> Counter[str]:
+    return Counter([text[start : start + n] for start in range(len(text) - n + 1)])
+
+
+def _shared(first: Mapping[Any, int], second: Mapping[Any, int]) -> int:
+    """How many items two counts have in common."""
+    return sum(min(count, second[item]) for item, count in first.items() if item in second)

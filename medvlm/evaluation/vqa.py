@@ -14,7 +14,7 @@ from typing import Any
 from medvlm.dialogue.conversation import Conversation
 from medvlm.dialogue.loop import GenerateBatch
 from medvlm.errors import MedVLMError
-from medvlm.evaluation.answers import VERSION, Marked, mark
+from medvlm.evaluation.answers import NORM, VERSION, Marked, mark
 from medvlm.evaluation.bootstrap import Interval, mean_intervals
 from medvlm.evaluation.pictures import Control, with_control
 from medvlm.evaluation.signature import Signature, sign
@@ -151,7 +151,7 @@ def score_answers(
         said = {name: given[number] for name, given in controls.items()}
         outcomes.append(_outcome(row, answer, marked, said, reference))
     forced = any(turn.role == "expert" for row in test for turn in row.turns)
-    base = sign("accuracy", VERSION, test, norm="vqa1", loop="teacher_forced" if forced else "none")
+    base = sign("accuracy", VERSION, test, norm=NORM, loop="teacher_forced" if forced else "none")
     signatures = {"accuracy": base, "f1": base.named("token_f1"), "recall": base.named("token_recall")}
     for name in controls:
         signatures[name] = base.named("accuracy", picture=name)

@@ -123,7 +123,7 @@ def test_perfect_reports_score_one_and_foreign_ones_zero():
 
 
 def test_tokens_keep_numbers_whole():
-    assert tokens("A 1.4 cm nodule, RUL.") == ["a", "1.4", "cm", "nodule", ",", "rul", "."]
+    assert tokens("A 1.4 cm nodule, RUL.") == ("a", "1.4", "cm", "nodule", ",", "rul", ".")
 
 
 def test_longest_common_subsequence_equals_the_table():
