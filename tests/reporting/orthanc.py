@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -28,10 +29,47 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: an authority that signs itself, and what it signed for the server and for us (certificate and key)."""
+
+    authority: Path
+    server: Path
+    client: Path
+
+
+def make_certificates(folder: Path) -> Certificates:
+    """An authority of our own, a server called localhost and a client."""
+
+    def openssl(*command: object) -> None:
+        subprocess.run(["openssl", *map(str, command)], check=True, capture_output=True)
+
+    folder.mkdir()
+    new = ("-newkey", "rsa:2048", "-nodes")
+    authority, key = folder / "authority.pem", folder / "authority.key"
+    openssl("req", "-x509", *new, "-days", 2, "-subj", "/CN=Test authority", "-keyout", key, "-out", authority)
+    for name, subject in (("server", "localhost"), ("client", "medvlm")):
+        own, asked, signed = folder / f"{name}.key", folder / f"{name}.csr", folder / f"{name}.crt"
+        extensions = folder / f"{name}.cnf"
+        extensions.write_text(
+            f"subjectAltName=DNS:{subject}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
+        openssl("req", *new, "-subj", f"/CN={subject}", "-keyout", own, "-out", asked)
+        by = ("-CA", authority, "-CAkey", key, "-CAcreateserial", "-days", 2, "-extfile", extensions)
+        openssl("x509", "-req", "-in", asked, *by, "-out", signed)
+        (folder / f"{name}.pem").write_text(signed.read_text() + own.read_text())
+    return Certificates(authority, folder / "server.pem", folder / "client.pem")
+
+
 class Orthanc:
     """One server; its storage stays in the folder when it is killed."""
 
-    def __init__(self, folder: Path, users: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, users: dict[str, str] | None = None, tls: Certificates | None = None) -> None:
+        """
+        Args:
+            users: name → password; None: nobody is asked.
+            tls: with these C-STORE is encrypted, and clients must show a certificate of the authority.
+        """
         self.folder = folder
         self.http, self.dicom = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -51,6 +89,13 @@ class Orthanc:
             "OverwriteInstances": False,
             "ConcurrentJobs": 1,
         }
+        if tls is not None:
+            settings |= {
+                "DicomTlsEnabled": True,
+                "DicomTlsCertificate": str(tls.server),
+                "DicomTlsPrivateKey": str(tls.server),
+                "DicomTlsTrustedCertificates": str(tls.authority),
+            }
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "orthanc.json").write_text(json.dumps(settings))
 
@@ -95,8 +140,11 @@ class Orthanc:
 
 
 @contextmanager
-def behind_tls(server: Orthanc, certificate: Path) -> Iterator[str]:
-    """A reverse proxy with a certificate in front of a server, as hospitals have one; yields its address."""
+def behind_tls(server: Orthanc, certificates: Certificates) -> Iterator[str]:
+    """A reverse proxy in front of a server, as hospitals have one, that asks for a certificate; yields its address.
+
+    Orthanc's own HTTPS cannot be used for this: that of Debian 12 crashes on the first encrypted request.
+    """
 
     class Proxy(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -122,7 +170,9 @@ def behind_tls(server: Orthanc, certificate: Path) -> Iterator[str]:
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(certificates.server)
+    context.load_verify_locations(certificates.authority)
+    context.verify_mode = ssl.CERT_REQUIRED
     proxy.socket = context.wrap_socket(proxy.socket, server_side=True)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     try:

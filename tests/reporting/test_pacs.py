@@ -1,7 +1,7 @@
 """From and to a PACS: a real Orthanc, killed on the way, asked twice, with a password, over TLS."""
 
+import dataclasses
 import shutil
-import subprocess
 import threading
 import time
 
@@ -15,8 +15,9 @@ from medvlm.reporting.dicom.measurements import read_measurements
 from medvlm.reporting.pacs.address import Credentials, is_address, parse_address
 from medvlm.reporting.pacs.retry import Retries, Temporary, keep_trying
 from medvlm.reporting.pacs.transfer import open_source, open_target, report_objects
+from medvlm.reporting.pacs.web import WebPacs
 from tests.reporting import dicom_inputs
-from tests.reporting.orthanc import MISSING, Orthanc, behind_tls
+from tests.reporting.orthanc import MISSING, Orthanc, behind_tls, make_certificates
 from tests.reporting.reading import BlockExpert, report_of
 
 pytest.importorskip("dicomweb_client", reason="needs medvlm-specialist[pacs]")
@@ -164,33 +165,69 @@ def test_c_store_sends_and_sends_again_without_a_second_copy(server, tmp_path):
         absent.store(objects)
 
 
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A server that knows one user and wants to see a certificate, its address over TLS, and the certificates."""
+    if MISSING or not shutil.which("openssl"):
+        pytest.skip("Orthanc or openssl is not installed")
+    folder = tmp_path_factory.mktemp("guarded")
+    certificates = make_certificates(folder / "pem")
+    made = Orthanc(folder / "orthanc", {"me": "secret"}, certificates).start()
+    with behind_tls(made, certificates) as address:
+        yield made, address, certificates
+    made.stop()
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(MISSING or not shutil.which("openssl"), reason="Orthanc or openssl is not installed")
-def test_password_and_certificate_are_asked_for(tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    both = tmp_path / "both.pem"
-    both.write_text(certificate.read_text() + key.read_text())
-    server = Orthanc(tmp_path / "orthanc", {"me": "secret"}).start()
-    try:
-        with behind_tls(server, both) as address:
-            files = sorted(dicom_inputs.write_slices(tmp_path / "in").iterdir())[:2]
-            right = Credentials("me", "secret", authority=certificate)
-            assert open_target(address, right, QUICK).store(files) == 2
-            with pytest.raises(MedVLMError, match="access denied") as denied:
-                open_target(address, Credentials("me", "wrong", authority=certificate), QUICK).store(files)
-            assert "wrong" not in str(denied.value)
-            with pytest.raises(MedVLMError, match="certificate is not trusted"):
-                open_target(address, Credentials("me", "secret"), QUICK).store(files)
-    finally:
-        server.stop()
+def test_dicomweb_over_tls_with_password_and_certificate(guarded, tmp_path):
+    _, address, pem = guarded
+    files = sorted(dicom_inputs.write_slices(tmp_path / "in").iterdir())[:2]
+    study = str(pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
+    pacs = WebPacs(parse_address(address), Credentials("me", "secret", "", pem.authority, pem.client), QUICK)
+    assert pacs.store(files) == 2
+    assert pacs.fetch(study, tmp_path / "got") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"password": "wrong"}, "access denied"),
+        ({"user": "", "password": ""}, "access denied"),
+        ({"authority": None}, "certificate is not trusted"),
+        ({"certificate": None}, "no connection|not trusted"),  # which of both, the versions of TLS tell differently
+    ],
+)
+def test_what_is_missing_for_tls_is_told_without_the_secret(guarded, tmp_path, wrong, said):
+    _, address, pem = guarded
+    files = sorted(dicom_inputs.write_slices(tmp_path / "in").iterdir())[:1]
+    right = Credentials("me", "secret", "", pem.authority, pem.client)
+    target = open_target(address, dataclasses.replace(right, **wrong), Retries(2, 0.1))
+    with pytest.raises(MedVLMError, match=said) as refused:
+        target.store(files)
+    assert "wrong" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_a_certificate_of_another_host_is_not_trusted(guarded, tmp_path):
+    _, address, pem = guarded
+    elsewhere = address.replace("localhost", "127.0.0.1")
+    files = sorted(dicom_inputs.write_slices(tmp_path / "in").iterdir())[:1]
+    with pytest.raises(MedVLMError, match="certificate is not trusted"):
+        open_target(elsewhere, Credentials("me", "secret", "", pem.authority, pem.client), QUICK).store(files)
+
+
+@pytest.mark.slow
+def test_c_store_over_tls(guarded, tmp_path):
+    server, _, pem = guarded
+    files = sorted(dicom_inputs.write_slices(tmp_path / "in", "MR").iterdir())[:2]
+    address = f"dicoms://ORTHANC@localhost:{server.dicom}"
+    right = Credentials(authority=pem.authority, certificate=pem.client)
+    assert open_target(address, right, QUICK).store(files) == 2
+    for wrong in (dataclasses.replace(right, authority=None), dataclasses.replace(right, certificate=None)):
+        with pytest.raises(MedVLMError, match="no association"):
+            open_target(address, wrong, Retries(2, 0.1)).store(files)
 
 
 @pytest.mark.slow
