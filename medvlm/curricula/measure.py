@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from medvlm.dialogue.conversation import Conversation
@@ -103,11 +103,3 @@ def measure(
         {name: sum(values) / len(values) for name, values in by_slot.items()},
         right,
     )
-
-
-def beside(conversations: Sequence[Conversation], pictures: Sequence[str]) -> list[Conversation]:
-    """The same conversations beside other pictures."""
-    return [
-        replace(row, turns=tuple(replace(turn, images=tuple(other for _ in turn.images)) for turn in row.turns))
-        for row, other in zip(conversations, pictures, strict=True)
-    ]

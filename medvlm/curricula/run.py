@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
-from medvlm.curricula.measure import beside, measure
-from medvlm.curricula.sources import ConversationSource, make_cohort
+from medvlm.curricula.card import forgetting_table, make_card, settings_hash
+from medvlm.curricula.prepare import FINDINGS, prepare
+from medvlm.curricula.shelf import Shelf
+from medvlm.curricula.skills import SkillTests
 from medvlm.curricula.spec import Curriculum, Stage
-from medvlm.dialogue.conversation import Conversation, read_conversations, write_conversations
-from medvlm.dialogue.views import render_cohort
+from medvlm.dialogue.conversation import Conversation, write_conversations
 from medvlm.errors import MedVLMError
-from medvlm.imaging.cohort import SPLITS
 from medvlm.pathways.loader import load_pathway
 from medvlm.pathways.reward import Scorer
-from medvlm.storage import atomic_path, read_json, write_json
+from medvlm.storage import read_json, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-BLANK = "blank.png"
+SCRIPTS = 64
 
 
 class Run:
@@ -37,7 +34,7 @@ class Run:
             curriculum: what to run.
             out: folder of the run; one that was begun with the same curriculum is continued.
             console: where progress is written.
-            workers: processes that render pictures.
+            workers: processes that draw and render pictures.
 
         Raises:
             MedVLMError: the folder holds a run of another curriculum or seed.
@@ -45,6 +42,8 @@ class Run:
         self.curriculum, self.out, self.console, self.workers = curriculum, out, console, workers
         self.scorer = Scorer(load_pathway(curriculum.pathway))
         self.data = out / "conversations"
+        self.shelf = Shelf(curriculum, self.scorer, self.data)
+        self.tests = SkillTests(self.shelf, out / FINDINGS)
         self._claim()
 
     def _claim(self) -> None:
@@ -57,43 +56,25 @@ class Run:
     def __call__(self) -> dict[str, Any]:
         """Run what is left; returns the card that is also in `card.json`."""
         self.prepare()
-        model = self.start()
-        earlier: list[Stage] = []
+        models = {"new": self.start()}
+        last = "new"
         finished: list[dict[str, Any]] = []
         for number, stage in enumerate(self.curriculum.stages, start=1):
             folder = self.out / f"{number:02d}-{stage.id}"
             if not (folder / "stage.json").is_file():
-                self._run_stage(folder, stage, earlier, model)
+                self._run_stage(folder, stage, self.curriculum.before(stage), models[stage.start or last])
             finished.append(read_json(folder / "stage.json"))
-            model = str(folder / "fit" / "model")
-            self._show(stage, finished[-1])
-            earlier.append(stage)
+            models[stage.id], last = str(folder / "fit" / "model"), stage.id
+            self._show(finished[-1])
             self._write_card(finished)
             self._gate(stage, finished[-1])
-        return self._write_card(finished)
+        card = self._write_card(finished)
+        self.console.print("\n".join(forgetting_table(card)))
+        return card
 
     def prepare(self) -> None:
         """Cohort, pictures and the conversations of every source and split."""
-        if (self.data / "done.json").is_file():
-            return
-        cohort = make_cohort(self.curriculum, self.out / "cohort")
-        pictures = render_cohort(cohort, self.data, self.workers)
-        source = ConversationSource(self.curriculum, self.scorer, cohort, {key: Path(p) for key, p in pictures.items()})
-        counts: dict[str, dict[str, int]] = {}
-        for name in self.curriculum.sources:
-            counts[name] = {
-                split: write_conversations(self.data / f"{name}.{split}.jsonl", source.conversations(name, split))
-                for split in SPLITS
-            }
-        self._write_blank()
-        write_json(self.data / "done.json", {"cohort": cohort.name, "studies": len(cohort.entries), "sources": counts})
-
-    def _write_blank(self) -> None:
-        """The picture of the controls: mid grey."""
-        from PIL import Image
-
-        with atomic_path(self.data / BLANK) as temporary:
-            Image.new("RGB", (64, 64), (128, 128, 128)).save(temporary, format="PNG")
+        prepare(self.curriculum, self.scorer, self.out, self.data, self.workers)
 
     def start(self) -> str:
         """The model that the first stage begins with; `tiny` learns its words from all sources."""
@@ -104,44 +85,23 @@ class Run:
             from medvlm.models.load import load_model
 
             texts = [
-                turn.text for name in self.curriculum.sources for row in self.rows(name, "train") for turn in row.turns
+                turn.text
+                for name in self.curriculum.sources
+                for row in self.shelf.rows(name, "train")
+                for turn in row.turns
             ]
-            load_model("tiny", corpus=texts).save(folder)
+            load_model("tiny", corpus=texts, tiny_config=self.curriculum.tiny_config).save(folder)
         return str(folder)
 
-    def rows(self, source: str, split: str) -> list[Conversation]:
-        """The conversations of a source, with picture paths that hold from anywhere."""
-        folder = self.data.resolve()
-        return [
-            replace(
-                row,
-                turns=tuple(
-                    replace(turn, images=tuple(str(folder / name) for name in turn.images)) for turn in row.turns
-                ),
-            )
-            for row in read_conversations(self.data / f"{source}.{split}.jsonl")
-        ]
-
-    def mixture(self, stage: Stage, earlier: Sequence[Stage], split: str) -> list[Conversation]:
-        """What a stage shows: its sources by weight, and a share of what earlier stages showed."""
-        random = Random(f"{self.curriculum.seed}/{stage.id}/{split}")
-        shown = [
-            row for name, weight in stage.sources.items() for row in _weighted(self.rows(name, split), weight, random)
-        ]
-        if stage.replay:
-            names = {name for past in earlier for name in past.sources} - set(stage.sources)
-            for name in sorted(names):
-                shown += _weighted(self.rows(name, split), stage.replay, random)
-        # A conversation that is shown twice needs an id of its own.
-        return [replace(row, id=f"{row.id}#{number}") for number, row in enumerate(shown)]
-
     def _run_stage(self, folder: Path, stage: Stage, earlier: Sequence[Stage], model: str) -> None:
+        from medvlm.models.load import load_model
+
         begin = time.monotonic()
         self.console.print(f"[bold]{stage.id}[/bold]  {stage.objective}  {', '.join(stage.sources)}")
         counts = self._write_data(folder / "data", stage, earlier, model)
         self._fit(folder, stage, model)
         fitted = time.monotonic() - begin
-        tests = self.test(str(folder / "fit" / "model"))
+        tests = self.tests(load_model(str(folder / "fit" / "model")))
         write_json(
             folder / "stage.json",
             {
@@ -159,7 +119,7 @@ class Run:
         if not counts.is_file():
             written = {}
             for split in ("train", "validation"):
-                rows = self.mixture(stage, earlier, split)
+                rows = self.shelf.mixture(stage, earlier, split)
                 path = folder / f"{split}.jsonl"
                 if stage.objective == "preference":
                     written[split] = self._write_pairs(path, stage, rows, model)
@@ -179,33 +139,13 @@ class Run:
         scripts = [Script.of(row) for row in rows]
         rollouts = Rollouts(load_model(model))
         samples = []
-        for begin in range(0, len(scripts), 64):
-            samples += rollouts(scripts[begin : begin + 64], stage.group, seed=self.curriculum.seed + begin)
+        for begin in range(0, len(scripts), SCRIPTS):
+            samples += rollouts(scripts[begin : begin + SCRIPTS], stage.group, seed=self.curriculum.seed + begin)
         pairs = list(answer_pairs(samples, self.scorer))
         for kind in stage.images:
-            pairs += picture_pairs(scripts, kind, self.other_pictures(rows, kind))
+            pairs += picture_pairs(scripts, kind, self.shelf.other_pictures(rows, kind))
         write_pairs(path, pairs)
         return len(pairs)
-
-    def other_pictures(self, rows: Sequence[Conversation], kind: str) -> list[str]:
-        """For each conversation a blank picture, or that of a patient with another truth."""
-        if kind == "blank":
-            return [str(self.data.resolve() / BLANK)] * len(rows)
-        if kind != "shuffled":
-            raise MedVLMError(f"there is no other picture '{kind}'; choose blank or shuffled.")
-        random = Random(self.curriculum.seed)
-        conclusion = self.scorer.pathway.turns.conclusion
-
-        def truth(row: Conversation) -> Any:
-            told = row.symbols["truth"]
-            return told.get(conclusion, tuple(sorted(map(str, told.items()))))
-
-        other = []
-        for row in rows:
-            candidates = [random.choice(rows) for _ in range(40)]
-            chosen = next((one for one in candidates if one.patient != row.patient and truth(one) != truth(row)), None)
-            other.append((chosen or candidates[0]).images[0])
-        return other
 
     def _fit(self, folder: Path, stage: Stage, model: str) -> None:
         """The stage through the same command line that users call; a run that was killed goes on."""
@@ -214,33 +154,41 @@ class Run:
         fit = folder / "fit"
         if (fit / "model" / "config.json").is_file() or (fit / "model" / "adapter_config.json").is_file():
             return
+        main(self.fit_options(folder, stage, model))
+
+    def fit_options(self, folder: Path, stage: Stage, model: str) -> list[str]:
+        """The options of `medvlm fit` for a stage."""
+        fit = folder / "fit"
         settings = dict(self.curriculum.settings) | dict(stage.settings)
         if stage.objective == "policy":
             settings["model.pathway"] = str(self.scorer.pathway.file)
         argv = ["fit", "--objective", stage.objective, "--seed_everything", str(self.curriculum.seed)]
         argv += [f"--model.name={model}", f"--trainer.default_root_dir={fit}", "--samples.count=0"]
         argv += [f"--data.train=[{folder / 'data' / 'train.jsonl'}]"]
+        if stage.stop is not None:
+            argv.append(f"--trainer.callbacks={json.dumps([self._stop(stage)])}")
         argv += [f"--{key}={value}" for key, value in settings.items()]
         last = fit / "checkpoints" / "last.ckpt"
         if last.is_file():
             argv.append(f"--ckpt_path={last}")
-        main(argv)
+        return argv
 
-    def test(self, model: str) -> dict[str, Any]:
-        """Every skill on the held-out patients, beside their own, blank and exchanged pictures."""
-        from medvlm.models.load import load_model
+    def _stop(self, stage: Stage) -> dict[str, Any]:
+        """The callback that ends a stage early, as LightningCLI takes it."""
+        assert stage.stop is not None
+        return {
+            "class_path": "medvlm.curricula.stop.StopAtSkill",
+            "init_args": {
+                "run": str(self.out),
+                "curriculum": str(self.curriculum.path),
+                "skill": stage.stop.skill,
+                "reached": stage.stop.reached,
+                "patience": stage.stop.patience,
+                "at_most": stage.stop.at_most,
+            },
+        }
 
-        loaded = load_model(model)
-        tests: dict[str, Any] = {}
-        for name, skill in self.curriculum.skills.items():
-            rows = self.rows(skill.source, "test")
-            tests[name] = measure(loaded, rows, self.scorer, skill.slots).to_json()
-            for kind in ("blank", "shuffled"):
-                control = measure(loaded, beside(rows, self.other_pictures(rows, kind)), self.scorer, skill.slots)
-                tests[name][kind] = round(control.answers, 4)
-        return tests
-
-    def _show(self, stage: Stage, done: dict[str, Any]) -> None:
+    def _show(self, done: dict[str, Any]) -> None:
         for name, test in done["tests"].items():
             self.console.print(
                 f"  {name:<16}right {test['answers']:.0%}   whole {test['whole']:.0%}   inconsistent "
@@ -257,33 +205,6 @@ class Run:
                 )
 
     def _write_card(self, finished: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """`card.json`: data, settings and the accuracy on every skill after every stage (what is forgotten shows)."""
-        from importlib.metadata import version
-
-        card = {
-            "curriculum": self.curriculum.id,
-            "title": self.curriculum.title,
-            "settings": settings_hash(self.curriculum),
-            "seed": self.curriculum.seed,
-            "data": read_json(self.data / "done.json"),
-            "versions": {name: version(name) for name in ("torch", "transformers", "lightning")},
-            "stages": list(finished),
-            "forgetting": {
-                name: {stage["id"]: stage["tests"][name]["answers"] for stage in finished}
-                for name in self.curriculum.skills
-            },
-        }
+        card = make_card(self.curriculum, read_json(self.data / "done.json"), finished)
         write_json(self.out / "card.json", card)
         return card
-
-
-def settings_hash(curriculum: Curriculum) -> str:
-    """Changes with anything that changes the run."""
-    settings = asdict(replace(curriculum, path=Path()))
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _weighted(rows: list[Conversation], weight: float, random: Random) -> list[Conversation]:
-    """Each row `weight` times; of a fraction, a random share."""
-    whole, part = int(weight), weight - int(weight)
-    return rows * whole + (random.sample(rows, round(part * len(rows))) if part else [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -15,6 +15,8 @@ from medvlm.storage import read_json
 
 Objective = Literal["finetune", "preference", "policy"]
 Order = Literal["standard", "conclusion_first", "random", "subset", "mixed"]
+Kind = Literal["pathway", "caption", "plain", "expert"]
+Turned = Literal["no", "mirrored", "square"]
 T = TypeVar("T")
 
 
@@ -26,8 +28,15 @@ class Cases:
         phantom: a built-in phantom, made when the curriculum runs (`marrow`, `oct`, `chest-ct`).
         cohort: a folder with cohort.json instead, such as `medvlm data prepare` writes.
         patients: size of the phantom cohort.
-        concept: concept whose grade is the class of a study; empty: the pathway's own bindings fill the slots.
+        concept: concept whose grade is the class of a study; empty: the study's own variables, or the pathway's
+            bindings of its true findings, fill the slots.
         classes: class → slot → symbol; what follows by the pathway's rules is filled in.
+        given: slot → symbol that holds for every study.
+        expert: expert whose findings conversations of the kind `expert` show; it reads all studies once.
+        turned: training pictures are also shown `mirrored` (left to right) or turned to all eight sides (`square`).
+        cropped: cut the dark margins above and below the picture.
+        spoilt: share of the studies that give one more case, a picture that is out of focus.
+        unreadable: slot → symbol of such a case.
     """
 
     phantom: str = ""
@@ -35,6 +44,12 @@ class Cases:
     patients: int = 300
     concept: str = ""
     classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    expert: str = ""
+    turned: Turned = "no"
+    cropped: bool = False
+    spoilt: float = 0.0
+    unreadable: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,29 +57,57 @@ class Source:
     """One kind of conversation.
 
     Attributes:
+        kind: `pathway` (its questions), `caption` (the reference report in words), `plain` (questions of
+            questions.yaml, answered from the picture) or `expert` (the same with the expert on offer).
         slots: what is asked; empty asks all of the pathway.
         order: of the questions.
         hint: `none`, `right`, `misleading`, `confirm_right`, `confirm_misleading` or `mixed`.
         per_study: conversations a study.
+        wordings: use only so many wordings of each question and answer; 0 uses all. Few words are learnt sooner.
+        share: share of the training patients that it is made for, 0..1.
+        practice: `expert`: conversations with made-up findings and no picture, a study.
     """
 
+    kind: Kind = "pathway"
     slots: tuple[str, ...] = ()
     order: Order = "standard"
     hint: str = "none"
     per_study: int = 1
+    wordings: int = 0
+    share: float = 1.0
+    practice: int = 0
 
 
 @dataclass(frozen=True)
 class Skill:
-    """One thing the model is tested on after every stage: greedy answers to held-out patients and phrasings.
+    """One thing the model is tested on after every stage: greedy answers to held-out patients.
 
     Attributes:
         source: which conversations.
         slots: which of their questions count; empty counts all.
+        heldout: ask (and accept) wordings that no training conversation has.
     """
 
     source: str
     slots: tuple[str, ...] = ()
+    heldout: bool = False
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a stage ends before its last epoch, by a skill on the validation patients after each epoch.
+
+    Attributes:
+        skill: which skill.
+        reached: share of right answers (0..1) that is enough.
+        patience: epochs without a new best after which it ends; 0 waits for ever.
+        at_most: conversations that are asked each time.
+    """
+
+    skill: str
+    reached: float = 1.0
+    patience: int = 0
+    at_most: int = 200
 
 
 @dataclass(frozen=True)
@@ -77,6 +120,9 @@ class Stage:
         sources: source → weight; a weight of 2 shows each of its conversations twice an epoch, 0.5 half of them.
         replay: share of the conversations of earlier stages that is shown again.
         gate: skill → accuracy (0..1) below which the curriculum stops after this stage.
+        stop: when the stage ends early.
+        start: begin with the model of this earlier stage, or `new` for the one before all stages, instead of with the
+            stage before; so one file holds arms that are compared.
         group: preference: conversations sampled for each script to find pairs.
         images: preference: other pictures that the right answers are set against (`blank`, `shuffled`).
         settings: options of `medvlm fit`, such as `trainer.max_epochs: 4`.
@@ -87,6 +133,8 @@ class Stage:
     sources: Mapping[str, float] = field(default_factory=dict)
     replay: float = 0.0
     gate: Mapping[str, float] = field(default_factory=dict)
+    stop: Stop | None = None
+    start: str = ""
     group: int = 4
     images: tuple[str, ...] = ("blank", "shuffled")
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -101,6 +149,7 @@ class Curriculum:
         pathway: the guideline that asks and scores.
         cases: where pictures come from.
         model: `tiny` or a model that `medvlm fit --model.name` takes.
+        tiny_config: sizes of `tiny`.
         sources, skills, stages: by name, and in order.
         settings: options of `medvlm fit` for every stage.
         seed: of everything random.
@@ -115,9 +164,24 @@ class Curriculum:
     skills: Mapping[str, Skill]
     stages: tuple[Stage, ...]
     model: str = "tiny"
+    tiny_config: str = "models/tiny.yaml"
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     path: Path = Path()
+
+    def on(self, cohort: str) -> Curriculum:
+        """The same on another cohort; on its own where none is named."""
+        return replace(self, cases=replace(self.cases, phantom="", cohort=cohort)) if cohort else self
+
+    def before(self, stage: Stage) -> tuple[Stage, ...]:
+        """The stages that a stage builds on, in order; side branches are left out."""
+        place = {item.id: number for number, item in enumerate(self.stages)}
+        number = place[stage.id]
+        start = stage.start or (self.stages[number - 1].id if number else "new")
+        if start == "new":
+            return ()
+        parent = self.stages[place[start]]
+        return (*self.before(parent), parent)
 
 
 def load_curriculum(name: str | Path) -> Curriculum:
@@ -143,10 +207,16 @@ def load_curriculum(name: str | Path) -> Curriculum:
         if not isinstance(rows, dict):
             raise MedVLMError(f"{path}, {key}: expected a mapping of names.")
         data[key] = {name: _build(kind, row, f"{path}, {key}.{name}") for name, row in rows.items()}
-    stages = [_build(Stage, row, f"{path}, stage {number}") for number, row in enumerate(data.get("stages") or [], 1)]
+    stages = [_stage(row, f"{path}, stage {number}") for number, row in enumerate(data.get("stages") or [], 1)]
     curriculum = _build(Curriculum, data | {"stages": tuple(stages), "path": path}, str(path))
     _check(curriculum)
     return curriculum
+
+
+def _stage(row: Any, where: str) -> Stage:
+    if isinstance(row, dict) and row.get("stop") is not None:
+        row = row | {"stop": _build(Stop, row["stop"], f"{where}, stop")}
+    return _build(Stage, row, where)
 
 
 def _build(kind: type[T], data: Any, where: str) -> T:
@@ -186,6 +256,10 @@ def _check(curriculum: Curriculum) -> None:
             _known(name, curriculum.sources, f"{where}, sources")
         for name in stage.gate:
             _known(name, curriculum.skills, f"{where}, gate")
+        if stage.start:
+            _known(stage.start, dict.fromkeys(["new", *ids[: ids.index(stage.id)]]), f"{where}, start")
+        if stage.stop is not None:
+            _known(stage.stop.skill, curriculum.skills, f"{where}, stop")
     for name, skill in curriculum.skills.items():
         _known(skill.source, curriculum.sources, f"{path}, skill '{name}'")
 

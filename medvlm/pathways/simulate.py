@@ -41,11 +41,12 @@ class Simulator:
     Args:
         scorer: the pathway's scorer (its parser and rules are used).
         rewrite: other wordings of an answer, `(text, slot) -> texts`; each is used only if it reads the same.
+        wordings: use only so many wordings of each question (the first) and each answer (the shortest); 0 uses all.
     """
 
-    def __init__(self, scorer: Scorer, rewrite: Rewrite | None = None) -> None:
+    def __init__(self, scorer: Scorer, rewrite: Rewrite | None = None, wordings: int = 0) -> None:
         self.scorer, self.pathway, self.parser = scorer, scorer.pathway, scorer.parser
-        self.rewrite = rewrite
+        self.rewrite, self.wordings = rewrite, wordings
 
     def conversations(
         self,
@@ -110,7 +111,7 @@ class Simulator:
         told: dict[str, str] = {}
         for name in names:
             slot = self.pathway.slots[name]
-            question = random.choice(questions(self.pathway, slot, split))
+            question = random.choice(questions(self.pathway, slot, split)[: self.wordings or None])
             before = [told.pop(name)] if name in told else []
             if name == hinted:
                 claimed = case[name] if hint.endswith("right") else self._other(slot, case[name], random)
@@ -147,6 +148,8 @@ class Simulator:
     def _say(self, slot: Slot, symbol: Symbol, random: Random, split: Split, question: str | None) -> str:
         """A wording that the parser reads back as the symbol, also after this question."""
         options = answers(self.pathway, slot, symbol, split)
+        if self.wordings:
+            options = sorted(self._readable(options, slot, symbol, question), key=len)[: self.wordings] or options
         for _ in range(_TRIES):
             text = random.choice(options)
             if self.rewrite is not None:
@@ -158,6 +161,11 @@ class Simulator:
             f"{self.pathway.file}: no wording of '{slot.name}' = {show_symbol(symbol)} is read back; "
             "run 'medvlm pathway lint' on it."
         )
+
+    def _readable(self, options: Sequence[str], slot: Slot, symbol: Symbol, question: str | None) -> list[str]:
+        """The wordings that are read back as the symbol."""
+        readings = ((text, self.parser.read(text, slot, question)) for text in options)
+        return [text for text, reading in readings if reading.state == "value" and reading.symbol == symbol]
 
     def _row(
         self, number: int, seed: int, split: Split, order: str, hint: str, exchanges: list[Exchange]

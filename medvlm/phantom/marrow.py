@@ -23,7 +23,7 @@ from medvlm.storage import atomic_path
 
 SIDE = 128  # pixels
 CLASSES = ("healthy", "aml", "mm", "blood", "clot")
-CELL_PIXELS = 9.0  # radius of a mid-sized nucleated cell
+CELL_PIXELS = 13.0  # radius of a mid-sized nucleated cell
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def draw_field(kind: str, rng: np.random.Generator) -> np.ndarray:
     if kind == "clot":
         _draw_clot(picture, rng)
     else:
-        for _ in range(int(rng.integers(34, 48)) if kind == "blood" else int(rng.integers(10, 22))):
+        for _ in range(int(rng.integers(26, 38)) if kind == "blood" else int(rng.integers(6, 14))):
             _draw_red_cell(picture, rng)
         for name in [] if kind == "blood" else _population(kind, rng):
             _draw_cell(picture, KINDS[name], rng)
@@ -89,9 +89,9 @@ def draw_field(kind: str, rng: np.random.Generator) -> np.ndarray:
 
 def _population(kind: str, rng: np.random.Generator) -> list[str]:
     """The nucleated cells of a field; the share of the abnormal kind is well above or below its threshold."""
-    total = int(rng.integers(12, 19))
-    shares = {"aml": ("blast", rng.uniform(0.4, 0.8)), "mm": ("plasma", rng.uniform(0.3, 0.7))}
-    name, share = shares.get(kind, ("blast" if rng.random() < 0.5 else "plasma", rng.uniform(0.0, 0.05)))
+    total = int(rng.integers(8, 13))
+    shares = {"aml": ("blast", rng.uniform(0.3, 0.8)), "mm": ("plasma", rng.uniform(0.25, 0.7))}
+    name, share = shares.get(kind, ("blast" if rng.random() < 0.5 else "plasma", rng.uniform(0.0, 0.12)))
     abnormal = round(share * total)
     cells = [name] * abnormal + [str(rng.choice(NORMAL)) for _ in range(total - abnormal)]
     rng.shuffle(cells)

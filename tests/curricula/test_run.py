@@ -1,18 +1,26 @@
-"""Sources, mixtures, controls and a whole small run that is stopped and continued."""
+"""Sources, mixtures, controls and whole small runs that are stopped and continued."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from medvlm.curricula import load_curriculum
 from medvlm.curricula.run import Run
-from medvlm.curricula.spec import Curriculum
+from medvlm.curricula.spec import Curriculum, Stop
 from medvlm.errors import MedVLMError
 from medvlm.storage import read_json
+
+SLOTS = {"quality", "cells", "abnormality", "proliferation"}
 
 
 def small(patients: int = 20) -> Curriculum:
@@ -33,38 +41,67 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_conversations_ask_only_the_slots_of_their_source(prepared: Run) -> None:
-    rows = prepared.rows("look", "train")
-    # 20 patients are two blocks of ten: 14 for training, three conversations each.
-    assert len(rows) == 14 * 3
+    rows = prepared.shelf.rows("look", "train")
+    # 20 patients are two blocks of ten: 14 for training, four conversations each.
+    assert len(rows) == 14 * prepared.curriculum.sources["look"].per_study
     asked = {slot for row in rows for slot in row.symbols["asked"]}
-    assert asked == {"quality", "cells", "abnormality", "proliferation"}
+    assert asked == SLOTS
     assert all(Path(row.images[0]).is_file() for row in rows)
 
 
 def test_the_truth_of_a_class_is_completed_by_the_rules(prepared: Run) -> None:
-    for row in prepared.rows("reason", "train"):
+    for row in prepared.shelf.rows("reason", "train"):
         truth = row.symbols["truth"]
         if truth.get("diagnosis") == "aml":
             assert truth.get("proliferation", "blasts") == "blasts"
             assert truth.get("quality", True) is True
 
 
+def test_one_wording_gives_one_question_and_one_answer_a_symbol(prepared: Run) -> None:
+    said: dict[tuple[str, str], set[str]] = {}
+    for row in prepared.shelf.rows("look", "train"):
+        answers = [turn.text for turn in row.turns if turn.role == "assistant"]
+        for slot, answer in zip(row.symbols["asked"], answers, strict=True):
+            said.setdefault((slot, str(row.symbols["truth"][slot])), set()).add(answer)
+    assert {len(texts) for texts in said.values()} == {1}
+
+
+def test_heldout_tests_ask_in_words_that_training_does_not_have(prepared: Run) -> None:
+    def asked(rows: list) -> set[str]:
+        return {question for row in rows for question in row.symbols["questions"]}
+
+    trained = asked([row for name in prepared.curriculum.sources for row in prepared.shelf.rows(name, "train")])
+    skill = prepared.curriculum.skills["rephrased"]
+    assert skill.heldout
+    assert not asked(prepared.shelf.tests(skill)) & trained
+
+
 def test_weights_and_replay_set_what_a_stage_shows(prepared: Run) -> None:
-    look, reason, prefer, _ = prepared.curriculum.stages
-    assert len(prepared.mixture(look, (), "train")) == 42
-    # 28 of its own and 0.3 x 42 of the stage before.
-    assert len(prepared.mixture(reason, (look,), "train")) == 28 + 13
-    assert len(prepared.mixture(prefer, (look, reason), "train")) == 14
-    twice = replace(look, sources={"look": 2})
-    rows = prepared.mixture(twice, (), "train")
-    assert len(rows) == 84
-    assert len({row.id for row in rows}) == 84
+    curriculum, shelf = prepared.curriculum, prepared.shelf
+    look, reason, prefer, _ = curriculum.stages
+    looked, reasoned = 14 * curriculum.sources["look"].per_study, 14 * curriculum.sources["reason"].per_study
+    assert len(shelf.mixture(look, (), "train")) == looked
+    assert len(shelf.mixture(reason, (look,), "train")) == reasoned + round(reason.replay * looked)
+    practised = 14 * curriculum.sources["practice"].per_study
+    assert len(shelf.mixture(prefer, (look, reason), "train")) == round(prefer.sources["practice"] * practised)
+    rows = shelf.mixture(replace(look, sources={"look": 2}), (), "train")
+    assert len(rows) == len({row.id for row in rows}) == 2 * looked
+
+
+def test_a_side_branch_builds_on_the_stage_it_starts_from(prepared: Run) -> None:
+    curriculum = prepared.curriculum
+    branch = replace(curriculum.stages[1], id="branch", start="look")
+    fresh = replace(curriculum.stages[1], id="fresh", start="new")
+    curriculum = replace(curriculum, stages=(*curriculum.stages, branch, fresh))
+    assert [stage.id for stage in curriculum.before(branch)] == ["look"]
+    assert curriculum.before(fresh) == ()
+    assert [stage.id for stage in curriculum.before(curriculum.stages[3])] == ["look", "reason", "prefer"]
 
 
 def test_an_exchanged_picture_is_of_another_patient_with_another_truth(prepared: Run) -> None:
-    rows = prepared.rows("reason", "train")
+    rows = prepared.shelf.rows("reason", "train")
     truth = {row.images[0]: row.symbols["truth"] for row in rows}
-    for row, other in zip(rows, prepared.other_pictures(rows, "shuffled"), strict=True):
+    for row, other in zip(rows, prepared.shelf.other_pictures(rows, "shuffled"), strict=True):
         assert other != row.images[0]
         if "diagnosis" in row.symbols["truth"] and "diagnosis" in truth[other]:
             assert truth[other]["diagnosis"] != row.symbols["truth"]["diagnosis"]
@@ -77,14 +114,66 @@ def test_a_folder_of_other_settings_is_refused(prepared: Run) -> None:
 
 @pytest.mark.slow
 def test_all_objectives_run_and_a_finished_stage_is_not_done_again(tmp_path: Path) -> None:
-    curriculum = small()
-    first = replace(curriculum, stages=curriculum.stages)
+    first = small()
     card = Run(first, tmp_path, Console(quiet=True), workers=1)()
     assert [stage["objective"] for stage in card["stages"]] == ["finetune", "finetune", "preference", "policy"]
-    assert set(card["forgetting"]["cells"]) == {"look", "reason", "prefer", "align"}
+    assert set(card["forgetting"]["signs"]) == {"look", "reason", "prefer", "align"}
     for test in card["stages"][-1]["tests"].values():
         assert {"answers", "whole", "inconsistent", "blank", "shuffled"} <= set(test)
     begun = (tmp_path / "01-look" / "stage.json").stat().st_mtime_ns
     again = Run(first, tmp_path, Console(quiet=True), workers=1)()
     assert (tmp_path / "01-look" / "stage.json").stat().st_mtime_ns == begun
     assert again == card == read_json(tmp_path / "card.json")
+
+
+@pytest.mark.slow
+def test_a_stage_ends_when_its_skill_is_reached(tmp_path: Path) -> None:
+    """Right answers are at least 0 %, so the first epoch of four is enough."""
+    curriculum = small()
+    look = replace(
+        curriculum.stages[0],
+        stop=Stop("signs", reached=0.0),
+        settings=dict(curriculum.stages[0].settings) | {"trainer.max_epochs": 4, "trainer.log_every_n_steps": 1},
+    )
+    curriculum = replace(curriculum, stages=(look,), skills={"signs": curriculum.skills["signs"]})
+    run = Run(curriculum, tmp_path, Console(quiet=True), workers=1)
+    run()
+    (metrics,) = (tmp_path / "01-look" / "fit").rglob("metrics.csv")
+    text = metrics.read_text()
+    assert "val/signs" in text
+    epochs = {line.split(",")[0] for line in text.splitlines()[1:]}
+    assert epochs == {"0"}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_twice_ends_with_the_same_tests(tmp_path: Path) -> None:
+    curriculum = tmp_path / "curriculum.yaml"
+    shipped = yaml.safe_load((load_curriculum("bone_marrow").path).read_text())
+    shipped["cases"]["patients"] = 20
+    shipped["settings"]["checkpoint.every_n_train_steps"] = 2
+    shipped["skills"] = {"standard": {"source": "standard"}}
+    for stage in shipped["stages"]:
+        stage.pop("gate", None)
+    curriculum.write_text(yaml.safe_dump(shipped))
+    whole = _run(curriculum, tmp_path / "whole", kills=())
+    # Killed in the first and in the third stage, each time after its first checkpoint.
+    stopped = _run(curriculum, tmp_path / "stopped", kills=("01-look", "04-align"))
+    assert [stage["tests"] for stage in whole["stages"]] == [stage["tests"] for stage in stopped["stages"]]
+
+
+def _run(curriculum: Path, out: Path, kills: tuple[str, ...]) -> dict:
+    """The card of a run in a process of its own that is killed in these stages."""
+    begin = [sys.executable, "-c", "import sys; from medvlm.cli import main; main(sys.argv[1:])"]
+    command = [*begin, "curriculum", "run", str(curriculum), "--out", str(out), "--workers=1"]
+    for stage in kills:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        waited = out / stage / "fit" / "checkpoints" / "last.ckpt"
+        while process.poll() is None and not waited.is_file():
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (out / stage / "stage.json").is_file()
+    subprocess.run(command, check=True, capture_output=True)
+    return read_json(out / "card.json")
