@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from medvlm.errors import MedVLMError
 
@@ -30,6 +30,7 @@ def report(
     prior: Path | None = None,
     pathways: list[str] | None = None,
     correct: bool = False,
+    seg: Literal["binary", "labelmap"] = "binary",
     each: bool = False,
     from_: str | None = None,
     to: str | None = None,
@@ -56,6 +57,7 @@ def report(
         prior: report folder, report.json or SR of an earlier study to compare with.
         pathways: guidelines to judge by (default: that of the exam type).
         correct: have sentences of the model that contradict a measurement written again, with a trace.
+        seg: how DICOM segmentations store masks: binary, or labelmap (smaller; few viewers read it yet).
         each: the study is a folder of studies or a cohort; write one report each into out/NAME, resuming.
         from_: fetch the study by DICOMweb from this PACS (dicomweb://host:port/path, dicomwebs:// with TLS).
         to: send the DICOM objects there (dicomweb://..., or dicom://AETITLE@host:port for C-STORE).
@@ -67,11 +69,11 @@ def report(
     """
     from rich.console import Console
 
-    from medvlm.reporting.comparison import read_prior
     from medvlm.reporting.draft import VLMWriter
     from medvlm.reporting.formats import choose_formats
     from medvlm.reporting.generate import Options, open_experts
     from medvlm.reporting.pacs.address import Credentials, parse_address
+    from medvlm.reporting.prior import read_prior
 
     console = Console()
     if study is None and watch is None:
@@ -89,6 +91,7 @@ def report(
         prior=read_prior(prior) if prior is not None else (),
         pathways=None if pathways is None else tuple(pathways),
         correct=correct,
+        seg=seg,
     )
     credentials = Credentials.from_environment(tls_authority, tls_certificate)
     desk = _Desk(console, options, modality, to, credentials, from_)
@@ -204,6 +207,11 @@ class _Desk:
             if self.to is not None and (out / name / "dicom").is_dir():
                 self.send(out / name)
         self.console.print(f"{len(outcome.done)} reports in {out}, {len(outcome.before)} were there already")
+        for count, reason in outcome.retried:
+            said = (
+                f"the model failed on {count} studies side by side ({reason}); they were asked for in smaller batches"
+            )
+            self.console.print(said, style="yellow", markup=False)
         for name, reason in outcome.failed:
             self.console.print(f"{name}: failed ({reason})", style="yellow", markup=False)
         if outcome.failed and not outcome.done and not outcome.before:

@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
-from medvlm.errors import MedVLMError
 from medvlm.findings.codes import concept_of
-from medvlm.findings.finding import Finding, read_findings
+from medvlm.findings.finding import Finding
 from medvlm.findings.verbalise import UNIT_TEXT, number_text, place_text
-from medvlm.reporting.report import Change, Section, Sentence, read_report
+from medvlm.reporting.report import Change, Section, Sentence
 
 # Changes below these are not told from the error of measuring. 1.5 mm: growth in Lung-RADS v2022. 25 %: repeatability
 # of the volume of a nodule (Revel et al., Radiology 231 (2004) 459). 0.02: the scatter of the ratio between studies.
 LENGTH_MM, VOLUME_SHARE, RATIO = 1.5, 0.25, 0.02
 # What is compared, the first that both have.
 COMPARED = ("Long axis", "Volume", "Cardiothoracic ratio", "Area", "Area ratio")
-
-
-def read_prior(path: Path) -> tuple[Finding, ...]:
-    """The findings of an earlier report: its folder, `report.json`, a findings file or its SR object.
-
-    Their ids get the prefix `prior-`.
-
-    Raises:
-        MedVLMError: the path holds none of these.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise MedVLMError(f"--prior {path}: no such file or folder.")
-    if path.is_dir() or path.suffix == ".json":
-        findings: Sequence[Finding] = read_report(path).findings
-    elif path.suffix == ".jsonl":
-        findings = read_findings(path)
-    else:
-        findings = _from_sr(path)
-    return tuple(dataclasses.replace(f, id=f"prior-{f.id.removeprefix('prior-')}", evidence=()) for f in findings)
-
-
-def _from_sr(path: Path) -> tuple[Finding, ...]:
-    import pydicom
-
-    from medvlm.reporting.dicom.measurements import read_measurements
-
-    try:
-        return read_measurements(pydicom.dcmread(path))
-    except (pydicom.errors.InvalidDicomError, ValueError, AttributeError, KeyError) as error:
-        reason = f"{type(error).__name__}"
-        raise MedVLMError(f"--prior {path}: no report of ours and no DICOM SR by TID 1500 ({reason}).") from None
 
 
 def compare(findings: Sequence[Finding], prior: Sequence[Finding]) -> tuple[Change, ...]:

@@ -6,11 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medvlm.errors import MedVLMError
 from medvlm.imaging.study import Study
 from medvlm.reporting.masks import Mask
 from medvlm.reporting.report import Report
+
+if TYPE_CHECKING:
+    from medvlm.reporting.dicom.seg import SegKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +26,14 @@ class Material:
         study: the images, for formats that show slices or refer to instances.
         masks: the experts' label maps.
         folder: where to write; holds the key images.
+        seg: how DICOM segmentations store masks, `binary` or `labelmap`.
     """
 
     report: Report
     study: Study
     masks: tuple[Mask, ...]
     folder: Path
+    seg: SegKind = "binary"
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,8 @@ def _dicom(material: Material) -> None:
     from medvlm.reporting.dicom.write import write_dicom
 
     pdf = material.folder / "report.pdf"
-    write_dicom(material.report, material.study, material.masks, material.folder, pdf if pdf.is_file() else None)
+    pdf_or_none = pdf if pdf.is_file() else None
+    write_dicom(material.report, material.study, material.masks, material.folder, pdf_or_none, material.seg)
 
 
 # In the order of writing: the PDF goes into the FHIR and DICOM envelopes.
@@ -114,7 +121,7 @@ FORMATS = {
         Format(
             "fhir", "HL7 FHIR R4 bundle: DiagnosticReport, Observations, Devices", _fhir, "fhir", ("fhir.resources",)
         ),
-        Format("dicom", "SEG, SR, Encapsulated PDF and key images", _dicom, "dicom", ("highdicom",)),
+        Format("dicom", "SEG, SR, Encapsulated PDF, key images and their selection", _dicom, "dicom", ("highdicom",)),
     )
 }
 

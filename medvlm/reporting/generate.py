@@ -37,6 +37,7 @@ from medvlm.reporting.writer import report_folder, write_parts
 
 if TYPE_CHECKING:
     from medvlm.experts.expert import Expert
+    from medvlm.reporting.dicom.seg import SegKind
 
 __all__ = ["Options", "open_experts", "render_report", "write_report"]
 
@@ -53,6 +54,7 @@ class Options:
         prior: findings of an earlier study (`read_prior`).
         pathways: guidelines to judge by; None: that of the exam type.
         correct: sentences of the model that contradict a measurement are written again, with a trace.
+        seg: how DICOM segmentations store masks: `binary`, or the smaller `labelmap` that few viewers read yet.
     """
 
     formats: tuple[str, ...] | None = None
@@ -60,6 +62,7 @@ class Options:
     prior: tuple[Finding, ...] = ()
     pathways: tuple[str, ...] | None = None
     correct: bool = False
+    seg: SegKind = "binary"
 
 
 def write_report(
@@ -116,7 +119,7 @@ def render_report(
     with report_folder(out) as folder:
         report = compose_report(reading, folder, options, writer, answer)
         masks = masks_of(reading.results, reading.study)
-        write_parts(Material(report, reading.study, masks, folder), chosen)
+        write_parts(Material(report, reading.study, masks, folder, options.seg), chosen)
     return report
 
 

@@ -13,6 +13,7 @@ from medvlm.imaging.reader import load_study
 from medvlm.reporting.dicom.measurements import read_measurements
 from medvlm.reporting.dicom.seg import read_seg
 from medvlm.reporting.dicom.source import read_source
+from medvlm.reporting.generate import Options
 from medvlm.reporting.masks import read_masks
 from tests.reporting import dicom_inputs as inputs
 from tests.reporting.reading import report_of
@@ -57,7 +58,7 @@ def test_objects_are_of_the_same_patient_and_study_with_own_uids_and_unverified(
     _, source, out, _ = written
     image = pydicom.dcmread(next(source.iterdir()), stop_before_pixels=True)
     objects = [pydicom.dcmread(path) for path in sorted((out / "dicom").iterdir())]
-    assert {o.Modality for o in objects} == {"SEG", "SR", "OT", "DOC"}
+    assert {o.Modality for o in objects} == {"SEG", "SR", "OT", "DOC", "KO"}
     uids = [o.SOPInstanceUID for o in objects]
     assert len(set(uids)) == len(uids)
     for item in objects:
@@ -132,6 +133,35 @@ def test_dsrdump_prints_codes_and_values(written):
         assert float(printed) == pytest.approx(row.value, rel=1e-6)
     narrative = subprocess.run(["dsrdump", out / "dicom" / "narrative.dcm"], capture_output=True, text=True, check=True)
     assert "Solid lung nodule" in narrative.stdout
+
+
+def test_the_selection_names_the_best_slice_of_the_finding_and_its_picture(written):
+    _, _, out, _ = written
+    objects = {path.stem: pydicom.dcmread(path) for path in (out / "dicom").iterdir()}
+    selection = objects["selection"]
+    chosen = [item.ReferencedSOPSequence[0] for item in selection.ContentSequence if item.ValueType == "IMAGE"]
+    picture = objects["key-02"]  # key-01 is the overview, which shows no finding by itself
+    source = picture.SourceImageSequence[0]
+    assert [one.ReferencedSOPInstanceUID for one in chosen] == [source.ReferencedSOPInstanceUID, picture.SOPInstanceUID]
+    assert chosen[0].get("ReferencedFrameNumber") == source.get("ReferencedFrameNumber")
+    listed = {
+        instance.ReferencedSOPInstanceUID
+        for study in selection.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    assert listed == {one.ReferencedSOPInstanceUID for one in chosen}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_a_label_map_holds_the_same_voxels(kind, tmp_path):
+    source = INPUTS[kind](tmp_path / "in")
+    for seg in ("binary", "labelmap"):
+        report = report_of(load_study(source), tmp_path / seg, options=Options(("dicom",), seg=seg))
+        assert_equal_read_back(source, tmp_path / seg, report)
+    made = pydicom.dcmread(tmp_path / "labelmap" / "dicom" / "seg.dcm")
+    assert made.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.7"
+    assert made.SegmentationType == "LABELMAP"
 
 
 def test_a_study_that_is_not_dicom_gets_no_dicom_objects(tmp_path):

@@ -7,12 +7,13 @@ import pytest
 
 from medvlm.errors import MedVLMError
 from medvlm.findings.finding import Code, Finding, Measurement
-from medvlm.reporting.comparison import compare, comparison_section, read_prior
+from medvlm.reporting.comparison import compare, comparison_section
 from medvlm.reporting.draft import check_draft, correct_draft
 from medvlm.reporting.exam import exams
 from medvlm.reporting.generate import Options, write_report
 from medvlm.reporting.guidelines import judge
 from medvlm.reporting.numbers import trace_report, trace_sentence
+from medvlm.reporting.prior import read_prior
 from medvlm.reporting.report import Sentence
 from tests.reporting import sample
 from tests.reporting.reading import BlockExpert
@@ -113,7 +114,7 @@ def test_the_earlier_report_is_read_from_its_folder_and_from_its_sr(tmp_path):
     )
     assert [change.status for change in report.changes] == ["stable"]
     assert report.section("indication").sentences[0].text == "Growth?"
-    with pytest.raises(MedVLMError, match="no report of ours"):
+    with pytest.raises(MedVLMError, match="no report, no text"):
         read_prior(tmp_path / "in" / "000.dcm")
 
 

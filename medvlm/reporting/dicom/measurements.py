@@ -77,6 +77,13 @@ def make_measurements(report: Report, sources: Mapping[str, Source], segmented: 
 
 
 def observer(report: Report) -> Any:
+    """TID 1001: who observed."""
+    import highdicom as hd
+
+    return hd.sr.ObservationContext(observer_device_context=device_observer(report))
+
+
+def device_observer(report: Report) -> Any:
     """TID 1002: the observer is a device, named with a UID that changes with its weights."""
     import highdicom as hd
 
@@ -88,10 +95,8 @@ def observer(report: Report) -> Any:
         model_name=", ".join(f"{e.name} {e.version}" for e in report.experts if e.ran)[:64],
         serial_number=ran.weights[:16] or "1",
     )
-    return hd.sr.ObservationContext(
-        observer_device_context=hd.sr.ObserverContext(
-            observer_type=coded(DicomCode("121007", "DCM", "Device")), observer_identifying_attributes=device
-        )
+    return hd.sr.ObserverContext(
+        observer_type=coded(DicomCode("121007", "DCM", "Device")), observer_identifying_attributes=device
     )
 
 
@@ -144,6 +149,8 @@ def _group(finding: Finding, report: Report, sources: Mapping[str, Source], segm
 
 def _frame_of(seg: Dataset, number: int) -> int:
     for frame, groups in enumerate(seg.PerFrameFunctionalGroupsSequence, start=1):
+        if "SegmentIdentificationSequence" not in groups:
+            return 1  # a label map of one image: its one frame holds every segment
         if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number:
             return frame
     raise AssertionError("a segment without a frame")

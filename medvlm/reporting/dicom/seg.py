@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as DicomCode
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from medvlm.reporting.dicom.source import Source
 from medvlm.reporting.dicom.stamp import (
@@ -24,6 +24,7 @@ from medvlm.reporting.dicom.stamp import (
 from medvlm.reporting.masks import Mask, Segment, is_anatomy, segment_map
 from medvlm.reporting.report import ExpertUse, Report
 
+SegKind = Literal["binary", "labelmap"]
 ANATOMY = DicomCode("91723000", "SCT", "Anatomical Structure")
 ABNORMAL = DicomCode("49755003", "SCT", "Morphologically Abnormal Structure")
 # CID 7162: how the segments came about.
@@ -33,11 +34,17 @@ WARM = ((255, 122, 46), (255, 196, 0), (255, 80, 110), (214, 110, 255), (120, 22
 COOL = ((92, 160, 190), (120, 150, 210), (96, 180, 160), (150, 150, 190), (130, 170, 140))
 
 
-def make_seg(report: Report, mask: Mask, source: Source) -> tuple[Dataset, tuple[Segment, ...]] | None:
+def make_seg(
+    report: Report, mask: Mask, source: Source, kind: SegKind = "binary"
+) -> tuple[Dataset, tuple[Segment, ...]] | None:
     """The segmentation object and what its segments are; None where the mask is empty.
 
     The map goes out frame by frame on the source's own frames, so no geometry is computed: a sheared, mirrored or
     oblique grid stays what it was.
+
+    Args:
+        kind: `binary`, one frame a segment and slice, which every viewer reads; `labelmap` (Label Map Segmentation
+            Storage, since 2024), one frame a slice and run-length encoded, many times smaller.
 
     Raises:
         MedVLMError: the optional packages are missing.
@@ -53,7 +60,7 @@ def make_seg(report: Report, mask: Mask, source: Source) -> tuple[Dataset, tuple
     object_ = hd.seg.Segmentation(
         source_images=images,
         pixel_array=frames,
-        segmentation_type="BINARY",
+        segmentation_type=kind.upper(),
         segment_descriptions=[_describe(segment, report, expert) for segment in segments],
         series_instance_uid=stamp.uid("seg series", mask.expert, mask.series),
         series_number=FIRST_SERIES,
@@ -66,7 +73,7 @@ def make_seg(report: Report, mask: Mask, source: Source) -> tuple[Dataset, tuple
         content_label="MEDVLM",
         content_description="Generated, not verified",
         content_creator_name="medvlm^",
-        transfer_syntax_uid=ExplicitVRLittleEndian,
+        transfer_syntax_uid=RLELossless if kind == "labelmap" else ExplicitVRLittleEndian,
         omit_empty_frames=True,
         series_description=f"medvlm {mask.expert} segments (not verified)"[:64],
         content_date=stamp.when.date(),
@@ -85,7 +92,8 @@ def _frames(numbered: np.ndarray, source: Source) -> tuple[np.ndarray, list[Data
     """`[F, rows, columns]` map, the source images, and the planes where they are fewer than the source's frames."""
     import highdicom as hd
 
-    planes = np.ascontiguousarray(numbered.transpose(2, 1, 0)).astype(np.uint8)
+    planes = np.ascontiguousarray(numbered.transpose(2, 1, 0))
+    planes = planes.astype(np.uint8) if planes.max() < 256 else planes
     first, number = source.slices[0]
     if number is None:
         return planes, [image for image, _ in source.slices], None
@@ -147,7 +155,7 @@ def read_seg(dataset: Dataset, series_frames: Sequence[tuple[Dataset, int | None
 
     seg = hd.seg.Segmentation.from_dataset(dataset)
     first, number = series_frames[0]
-    numbers = list(range(1, seg.number_of_segments + 1))
+    numbers = [number for number in seg.segment_numbers if number]  # a label map describes its background, too
     if number is None:
         uids = [str(image.SOPInstanceUID) for image, _ in series_frames]
         planes = seg.get_pixels_by_source_instance(uids, segment_numbers=numbers, ignore_spatial_locations=True)
@@ -159,5 +167,6 @@ def read_seg(dataset: Dataset, series_frames: Sequence[tuple[Dataset, int | None
             ignore_spatial_locations=True,
         )
     return {
-        seg.get_segment_description(n).SegmentLabel: planes[..., n - 1].transpose(2, 1, 0).astype(bool) for n in numbers
+        seg.get_segment_description(n).SegmentLabel: planes[..., index].transpose(2, 1, 0).astype(bool)
+        for index, n in enumerate(numbers)
     }

@@ -27,6 +27,8 @@ OWN_SCHEME_UID = f"2.25.{uuid.uuid5(uuid.NAMESPACE_DNS, '99MEDVLM').int}"
 # (0040,A170) CID 7005: the equipment that processed the images.
 PROCESSING = DicomCode("109102", "DCM", "Processing Equipment")
 FIRST_SERIES = 9001
+# Label Map Segmentation Storage (PS3.4 B.5, supplement 243); pydicom has no name for it yet.
+LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,11 @@ def finish(dataset: Dataset, report: Report, stated: Mapping[str, UID]) -> Datas
         if instance in stated:
             item.ReferencedSOPClassUID = stated[instance]
         if "ReferencedFrameNumber" in item and "ReferencedSegmentNumber" in item:
-            del item.ReferencedSegmentNumber  # the frame says it (PS3.3 C.18.4)
+            # One of both (PS3.3 10.3): a frame says its segment, but not in a label map.
+            if item.ReferencedSOPClassUID == LABEL_MAP:
+                del item.ReferencedFrameNumber
+            else:
+                del item.ReferencedSegmentNumber
         own = own or item.get("CodingSchemeDesignator") == OWN_SCHEME
     if own:
         item = Dataset()

@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
 
@@ -14,6 +15,9 @@ from medvlm.imaging.study import Study
 from medvlm.reporting.dicom.source import Source, read_source
 from medvlm.reporting.masks import Mask, Segment
 from medvlm.reporting.report import Report
+
+if TYPE_CHECKING:
+    from medvlm.reporting.dicom.seg import SegKind
 
 DICOM_FOLDER = "dicom"
 NOT_WRITTEN = "not-written.txt"
@@ -33,7 +37,12 @@ def sources_of(report: Report, study: Study) -> dict[str, Source]:
 
 
 def write_dicom(
-    report: Report, study: Study, masks: Sequence[Mask], folder: Path, pdf: Path | None = None
+    report: Report,
+    study: Study,
+    masks: Sequence[Mask],
+    folder: Path,
+    pdf: Path | None = None,
+    seg: SegKind = "binary",
 ) -> tuple[Path, ...]:
     """Write every object and return the files; none where the study does not come from DICOM.
 
@@ -46,6 +55,7 @@ def write_dicom(
         masks: the experts' label maps.
         folder: the report's folder; key images are read from it.
         pdf: the report as PDF, for the Encapsulated PDF.
+        seg: how masks are stored (`make_seg`).
     """
     target = folder / DICOM_FOLDER
     files = []
@@ -54,7 +64,7 @@ def write_dicom(
         with warnings.catch_warnings():
             # highdicom and pydicom quote the header in their warnings, and so the patient's name.
             warnings.simplefilter("ignore")
-            for name, dataset in objects(report, sources, masks, folder, pdf) if sources else ():
+            for name, dataset in objects(report, sources, masks, folder, pdf, seg) if sources else ():
                 path = target / f"{name}.dcm"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 dataset.save_as(path, enforce_file_format=True)
@@ -75,10 +85,10 @@ def _give_up(target: Path, reason: str) -> tuple[Path, ...]:
 
 
 def objects(
-    report: Report, sources: dict[str, Source], masks: Sequence[Mask], folder: Path, pdf: Path | None
+    report: Report, sources: dict[str, Source], masks: Sequence[Mask], folder: Path, pdf: Path | None, kind: SegKind
 ) -> Iterator[tuple[str, Dataset]]:
     """Name and object, segmentations first because the SR refers to them."""
-    from medvlm.reporting.dicom.documents import make_key_image, make_pdf_object
+    from medvlm.reporting.dicom.documents import make_key_image, make_key_selection, make_pdf_object
     from medvlm.reporting.dicom.measurements import make_measurements
     from medvlm.reporting.dicom.narrative import make_narrative
     from medvlm.reporting.dicom.seg import make_seg
@@ -86,7 +96,7 @@ def objects(
     segmented: dict[str, tuple[Dataset, Segment]] = {}
     drawn = [mask for mask in masks if mask.series in sources]
     for mask in drawn:
-        made = make_seg(report, mask, sources[mask.series])
+        made = make_seg(report, mask, sources[mask.series], kind)
         if made is not None:
             seg, segments = made
             segmented |= {segment.finding: (seg, segment) for segment in segments if segment.finding}
@@ -97,5 +107,10 @@ def objects(
     first = next(iter(sources.values()))
     if pdf is not None:
         yield "pdf", make_pdf_object(report, first, pdf.read_bytes())
+    captures = []
     for number, image in enumerate((one for one in report.images if one.series in sources), start=1):
-        yield f"key-{number:02d}", make_key_image(report, image, number, sources[image.series], folder)
+        captures.append((image, make_key_image(report, image, number, sources[image.series], folder)))
+        yield f"key-{number:02d}", captures[-1][1]
+    selection = make_key_selection(report, captures, sources)
+    if selection is not None:
+        yield "selection", selection
