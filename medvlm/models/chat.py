@@ -7,8 +7,8 @@ limit measures and drops.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from medvlm.dialogue.conversation import Conversation
 from medvlm.errors import MedVLMError
 from medvlm.models.dialect import Message, begin_reply, dialect_of, fold_system, render
+from medvlm.models.remember import RememberingImageProcessor
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
 Span = tuple[int, int]
+# Behind every text, and small enough to be shifted and compared with tensors of integers.
+END = 2**31
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,7 @@ class ChatEncoder:
         self.root = Path(root)
         self.name = name
         tokenizer = processor.tokenizer
+        self._pictures = RememberingImageProcessor(processor.image_processor)
         self._control = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True)
         self.dialect = dialect_of(processor, name, self._control)
 
@@ -87,7 +91,8 @@ class ChatEncoder:
         else:
             text, spans = self._render_with_spans(conversation, messages)
         images = [load_image(str(self.root / path)) for path in conversation.images]
-        outputs = self._process(text, images)
+        with self._remembering():
+            outputs = self._process(text, images)
         data = {key: value for key, value in outputs.items() if isinstance(value, torch.Tensor)}
         input_ids = data.pop("input_ids")[0]
         offsets = data.pop("offset_mapping")[0]
@@ -106,12 +111,21 @@ class ChatEncoder:
         for span in spans:
             supervised |= tokens(span)
         if self.dialect.prefix:
-            per_token["token_type_ids"] = tokens((self._first_answer(messages, text), sys.maxsize)).long()
+            per_token["token_type_ids"] = tokens((self._first_answer(messages, text), END)).long()
         return Encoded(input_ids, supervised, per_token, data)
 
     def decode(self, ids: torch.Tensor | Sequence[int]) -> str:
         """Text of generated ids without control tokens."""
         return str(self.processor.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    @contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Within the context the processor makes the tensors of a picture once."""
+        self.processor.image_processor, plain = self._pictures, self.processor.image_processor
+        try:
+            yield
+        finally:
+            self.processor.image_processor = plain
 
     def _process(self, text: str, images: list[Image]) -> Any:
         """The processor's outputs for one text and its images, with character offsets."""

@@ -38,7 +38,7 @@ class ConversationData(SplitFiles):
         self,
         batch_tokens: int = 4096,
         longest: int = 2048,
-        group: int = 16,
+        group: int | None = None,
         drill: int = 0,
         drill_tokens: int = 1024,
         batch_size: int | None = None,
@@ -50,7 +50,8 @@ class ConversationData(SplitFiles):
         Args:
             batch_tokens: most tokens of a batch, padding and image tokens included.
             longest: most tokens of one conversation; longer ones are left out and counted, never cut.
-            group: rows of similar length are found within groups of this many batches; more means less padding.
+            group: rows of similar length are found within groups of this many batches: less padding, but batches that
+                are less of a mixture, which costs some learning. 1 by default where rows are packed, else 16.
             drill: so many copying drills (random words to be said again) come first; for models from scratch.
             drill_tokens: most tokens of a batch of drills.
             batch_size: most conversations of a batch, under the bound of `batch_tokens`.
@@ -159,7 +160,7 @@ class ConversationData(SplitFiles):
             self.stream.lengths if self.stream else self.sets["train"].lengths,  # type: ignore[arg-type]
             self.batch_tokens,
             seed=self.seed,
-            group=self.group,
+            group=self.group or (1 if self.chosen.packed else 16),
             lead=len(self._lead),
             lead_budget=self.drill_tokens,
             rows=self.batch_size,

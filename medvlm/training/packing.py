@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NAME = "medvlm_packed"
 # Up to this length, on a CPU, scores in one matrix are quicker than torch's flash kernel (in bf16, twice as quick).
 SHORT = 384
+# Conversations that are padded to one length for attention.
+TOGETHER = 6
 
 
 def pack_attention(model: Any) -> None:
@@ -83,9 +85,14 @@ def packed_attention(
     if window is not None and max(lengths) > window:
         raise ValueError(f"a conversation of {max(lengths)} tokens is longer than the attention window of {window}")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    query, key, value = (_apart(one, lengths) for one in (query, key, value))  # [S, heads, L, D]
-    attended = _causal(query, key, value, scaling, dropout)
-    rows = [row[:, :length] for row, length in zip(attended.unbind(), lengths)]
+    # Rows of a batch come longest first: a few at a time, little is padded.
+    groups = [lengths[first : first + TOGETHER] for first in range(0, len(lengths), TOGETHER)]
+    parts = (one.split([sum(group) for group in groups], dim=2) for one in (query, key, value))
+    rows: list[Tensor] = []
+    for group, *part in zip(groups, *parts):
+        apart = (_apart(one, group) for one in part)  # [S, heads, L, D]
+        attended = _causal(*apart, scaling, dropout)
+        rows += [row[:, :length] for row, length in zip(attended.unbind(), group)]
     return torch.cat(rows, dim=1).transpose(0, 1)[None], None
 
 
@@ -95,16 +102,19 @@ def _apart(packed: Tensor, lengths: list[int]) -> Tensor:
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
-    length = query.shape[2]
-    grouped = query.shape[1] != key.shape[1]
-    if query.device.type != "cpu" or length > SHORT or grouped:
+    rows, heads, length, _ = query.shape
+    shared = heads // key.shape[1]
+    if query.device.type != "cpu" or length > SHORT:
         return functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped
+            query, key, value, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=shared > 1
         )
-    ahead = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
-    scores = ((query * scaling) @ key.transpose(-1, -2)).masked_fill(ahead, -torch.inf)
+    if shared > 1:
+        key, value = (one.repeat_interleave(shared, dim=1) for one in (key, value))
+    query, key, value = (one.flatten(0, 1) for one in (query, key, value))
+    ahead = torch.full((length, length), -torch.inf, dtype=query.dtype).triu_(1)
+    scores = torch.baddbmm(ahead, query, key.transpose(1, 2), alpha=scaling)
     weights = functional.dropout(scores.softmax(dim=-1), dropout)
-    return weights @ value
+    return (weights @ value).unflatten(0, (rows, heads))
 
 
 class PackingCollator:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from medvlm.errors import MedVLMError
 from medvlm.training.features import FeatureCache
 from medvlm.training.loss import fits_fused, wants_fused
+from medvlm.training.norms import lean_norms
 from medvlm.training.selftest import chosen_rows, why_not_cached, why_not_packed
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Paths:
         features: image features of a frozen tower from disk, computed once.
         features_folder: where they are kept; `features/` in the run's folder by default. Runs may share one folder.
         fused_loss: head and loss in blocks of the vocabulary.
+        norms: RMS norms that keep only their input for the backward pass.
         checkpointing: compute activations again in the backward pass: about a third slower, far less memory.
         compile: compile the layers of the language part; pays after some hundred steps.
     """
@@ -39,6 +41,7 @@ class Paths:
     features: Switch = "auto"
     features_folder: Path | None = None
     fused_loss: Switch = "auto"
+    norms: Switch = "auto"
     checkpointing: bool = False
     compile: bool = False
 
@@ -69,6 +72,9 @@ def choose(paths: Paths, loaded: Any, sample: Sequence[Encoded], pad_id: int, ro
     from medvlm.training.collate import TrainingCollator
 
     model, few, notices = loaded.model, chosen_rows(sample), []
+    if paths.norms == "always" or (paths.norms == "auto" and not paths.compile):
+        reason = None if lean_norms(model) else "no RMS norm of the usual formula"
+        notices.append(_notice("norms", paths.norms, reason, "the model's own"))
     packed = False
     if paths.packing != "never":
         reason = why_not_packed(model, sample, pad_id)

@@ -138,6 +138,7 @@ class Policy(FineTune):
         if held is None:
             # Every group earned the same throughout: there is nothing to prefer.
             self._window.append(torch.zeros((), device=self.device))
+            self.log("train/loss", 0.0, batch_size=1)
             return self.everywhere(torch.zeros((), device=self.device))
         said = token_logprobs(self.model, held.batch)
         if held.before is None:

@@ -21,7 +21,7 @@ from medvlm.dialogue.conversation import Conversation, Turn
 from medvlm.errors import MedVLMError
 from medvlm.models.chat import ChatEncoder, Encoded, collate
 from medvlm.models.memory import can_remember
-from medvlm.training.keyed_cache import repeat, roomy_cache, select, write_back
+from medvlm.training.kept_cache import repeat, roomy_cache, select, write_back
 from medvlm.training.loss import only_positions
 from medvlm.training.sampling import Noise, pick
 from medvlm.training.scripts import GIVEN, Sample, Script

@@ -1,4 +1,4 @@
-"""Alignment: credit, log-probabilities, pairs, and whole small runs of both objectives."""
+"""Alignment: log-probabilities, pairs, and whole small runs of both objectives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from medvlm.models.chat import ChatEncoder
 from medvlm.pathways.loader import load_pathway
 from medvlm.pathways.reward import Scorer
 from medvlm.pathways.simulate import Simulator
-from medvlm.training.advantage import turn_advantages
 from medvlm.training.cli import main, objective_classes
 from medvlm.training.collate import TrainingCollator
 from medvlm.training.logprobs import sums_by_row, token_logprobs
@@ -39,24 +38,6 @@ def rows(scorer: Scorer, count: int, split: str = "train") -> list[Conversation]
         turns = (Turn("user", first.text, (f"{number % 3}.png",)), *rest)
         made.append(Conversation(f"{split}-{number}", f"p{number}", split, turns, "", (), conversation.symbols))
     return made
-
-
-def test_turn_credit_of_a_known_group() -> None:
-    # Two turns; own rewards minus their means are +-1 and 0, totals 2, 0 minus 1 are +-1; weight of the whole 0.5.
-    rewards = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
-    credit = turn_advantages(rewards, discount=0.0, whole=0.5, scaled=False)
-    assert torch.allclose(credit, torch.tensor([[1.5, 0.5], [-1.5, -0.5]]))
-
-
-def test_a_discount_pays_a_turn_for_what_follows() -> None:
-    # Only the second turn earns; with discount 0.5 the first gets half of it.
-    rewards = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
-    credit = turn_advantages(rewards, discount=0.5, whole=0.0, scaled=False)
-    assert torch.allclose(credit, torch.tensor([[0.5, 1.0], [-0.5, -1.0]]))
-
-
-def test_a_group_that_earned_the_same_has_no_credit() -> None:
-    assert not turn_advantages(torch.full((4, 3), 0.3)).any()
 
 
 def test_log_probabilities_add_up_to_the_loss(tiny, pictures, scorer) -> None:

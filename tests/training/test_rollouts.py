@@ -5,7 +5,9 @@ import torch
 
 from medvlm.dialogue.conversation import Conversation, Turn
 from medvlm.models.chat import collate
+from medvlm.training import kept_cache
 from medvlm.training.rollouts import GIVEN, Rollouts, Sample, Script
+from tests.models.families import build_family
 
 
 def script(number: int, questions: int = 2, image: bool = True) -> Script:
@@ -53,6 +55,74 @@ def test_the_same_seed_gives_the_same_conversations(tiny, pictures):
     one, same, other = (rollouts([script(0)], group=4, seed=seed) for seed in (1, 1, 2))
     assert [sample.ids for sample in one] == [sample.ids for sample in same]
     assert [sample.ids for sample in one] != [sample.ids for sample in other]
+
+
+def test_a_conversation_does_not_depend_on_who_else_is_in_the_batch(tiny, pictures):
+    rollouts = Rollouts(tiny, pictures, max_new_tokens=5)
+    together = rollouts([script(0), script(1, questions=3), script(2)], group=2, seed=3)
+    alone = rollouts([script(2)], group=2, seed=3)
+    assert [sample.ids for sample in together[4:]] == [sample.ids for sample in alone]
+
+
+def test_rows_that_end_early_are_left_alone_and_change_nothing(tiny, pictures, monkeypatch):
+    # Half of the words end an answer, so that lengths differ: rows go on by themselves, come back, and lose columns.
+    picked: list[int] = []
+    select = kept_cache.select
+    monkeypatch.setattr(
+        "medvlm.training.rollouts.select", lambda *given: picked.append(len(given[1])) or select(*given)
+    )
+    scripts = [script(number, questions=1 + number % 4) for number in range(6)]
+    found = []
+    for quick in (True, False):
+        rollouts = Rollouts(tiny, pictures, max_new_tokens=9, quick=quick)
+        rollouts.stop_ids = set(range(0, len(tiny.processor.tokenizer), 4)) - set(rollouts.forbidden.tolist())
+        found.append(rollouts(scripts, group=3, seed=5))
+    assert [sample.ids for sample in found[0]] == [sample.ids for sample in found[1]]
+    assert [sample.answers for sample in found[0]] == [sample.answers for sample in found[1]]
+    assert len(set(picked)) > 3
+
+
+PLAIN = ["qwen2_5_vl", "qwen3_vl", "paligemma", "gemma3", "mllama", "qwen3_5"]
+
+
+@pytest.mark.parametrize("name", [*PLAIN, "llava", "idefics3", "internvl"])
+def test_every_family_writes_the_likeliest_tokens_of_a_plain_pass(name, pictures):
+    loaded = build_family(name)
+    rollouts = Rollouts(loaded, pictures, max_new_tokens=5, temperature=0)
+    assert rollouts.quick == (name not in PLAIN)
+    for sample in rollouts([script(0), script(1, questions=3)], group=2):
+        written = [token for token, turn in zip(sample.ids, sample.turns, strict=True) if turn != GIVEN]
+        assert written == likeliest(loaded, sample)
+
+
+@pytest.mark.parametrize("name", [*PLAIN, "llava"])
+def test_what_a_rollout_strings_together_is_what_training_would_encode(name, pictures, monkeypatch):
+    loaded = build_family(name)
+    rollouts = Rollouts(loaded, pictures, quick=False)
+    turns = (
+        Turn("user", "How large is the largest nodule?", ("1.png",)),
+        Turn("assistant", "14 mm."),
+        Turn("user", "Which side is it on?"),
+        Turn("assistant", "The right one."),
+        Turn("user", "How large?"),
+        Turn("assistant", "1 mm."),
+    )
+    conversation = Conversation("c", "p", "train", turns)
+    whole = rollouts.encoder.encode(conversation)
+    # The answers as the template writes them, one run of supervised tokens each.
+    places = whole.supervised.nonzero()[:, 0]
+    runs = torch.tensor_split(whole.input_ids[places], (places.diff() > 1).nonzero()[:, 0] + 1)
+    answers = iter([run.tolist() for run in runs])
+    monkeypatch.setattr("medvlm.training.rollouts._Plain.write", lambda *_: [next(answers)])
+    (sample,) = rollouts([Script.of(conversation)])
+    own = sample.encoded()
+    length = len(own)
+    assert own.input_ids.tolist() == whole.input_ids[:length].tolist()
+    assert own.supervised.tolist() == whole.supervised[:length].tolist()
+    assert not whole.supervised[length:].any()
+    assert own.per_token.keys() == whole.per_token.keys()
+    for field, values in own.per_token.items():
+        assert torch.equal(values, whole.per_token[field][:length]), field
 
 
 def test_an_expert_speaks_only_when_it_is_called():

@@ -43,7 +43,8 @@ class RoomyLayer(DynamicLayer):
     @property
     def held(self) -> tuple[Tensor, Tensor]:
         """Keys and values of what has been seen."""
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         return self.keys, self.values
 
     def hold(self, keys: Tensor, values: Tensor) -> None:
