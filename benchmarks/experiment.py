@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,12 +67,22 @@ def run_seeds(curriculum: Curriculum, given: argparse.Namespace) -> list[dict[st
     for seed in range(given.seeds):
         out = given.runs / f"seed-{seed}"
         if not given.report:
+            if curriculum.cases.seed is not None and seed:
+                _same_patients(given.runs / "seed-0", out)
             Run(replace(curriculum, seed=seed), out, Console(highlight=False), workers=1)()
         if (out / "card.json").is_file():
             card = read_json(out / "card.json")
             if len(card["stages"]) == len(curriculum.stages):
                 cards.append(card)
     return cards
+
+
+def _same_patients(first: Path, out: Path) -> None:
+    """The patients, what the expert found and the pictures are those of the first seed: drawn and read once."""
+    for name in ("cohort", "findings", "conversations/images"):
+        if (first / name).is_dir() and not (out / name).is_dir():
+            with atomic_path(out / name) as temporary:
+                shutil.copytree(first / name, temporary, copy_function=os.link)
 
 
 def tests_of(card: Mapping[str, Any], stage: str) -> Tests:

@@ -5,7 +5,8 @@
 The question of Dr-LLaVA (Sun et al., arXiv 2405.19567), from scratch on phantoms: fine-tuning sees conversations in the
 guideline's order; alignment sees mixed orders and hints, scored by the guideline. A further arm fine-tunes on the right
 answers to the same mixed conversations instead: what the reward adds beyond the data. All arms answer held-out patients
-in five settings, each beside blank and exchanged pictures. Prints a table, writes JSON and a plot.
+in five settings, each beside blank and exchanged pictures. The patients and the tests are the same in all seeds; the
+seed draws weights, order and wording of the training conversations. Prints a table, writes JSON and a plot.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def with_control(curriculum: Curriculum) -> Curriculum:
     reason = next(stage for stage in curriculum.stages if stage.id == "reason")
     align = next(stage for stage in curriculum.stages if stage.id == "align")
     more = Stage("more", "finetune", dict(align.sources), replay=0.0, start="reason", settings=reason.settings)
-    return replace(curriculum, stages=(*curriculum.stages, more))
+    cases = replace(curriculum.cases, seed=0)
+    skills = {name: curriculum.skills[name] for name in SETTINGS}
+    stages = tuple(replace(stage, gate={}, stop=None) for stage in curriculum.stages)
+    return replace(curriculum, cases=cases, skills=skills, stages=(*stages, more))
 
 
 def main() -> None:

@@ -52,13 +52,14 @@ def make_cohort(curriculum: Curriculum, out: Path, workers: int = 1) -> Cohort:
         return read_cohort(cases.cohort)
     if cases.phantom not in PHANTOMS:
         raise MedVLMError(f"{curriculum.path}: there is no phantom '{cases.phantom}'; choose {', '.join(PHANTOMS)}.")
+    seed = curriculum.seed if cases.seed is None else cases.seed
     if cases.phantom == "marrow":
         from medvlm.phantom.marrow import make_marrow_cohort
 
-        return make_marrow_cohort(out, cases.patients, curriculum.seed)
+        return make_marrow_cohort(out, cases.patients, seed)
     from medvlm.phantom.cohort import make_cohort as make_phantoms
 
-    return make_phantoms(out, cases.patients, curriculum.seed, workers=workers, kind=cases.phantom)
+    return make_phantoms(out, cases.patients, seed, workers=workers, kind=cases.phantom)
 
 
 def true_case(curriculum: Curriculum, scorer: Scorer, cohort: Cohort, entry: CohortEntry) -> dict[str, Symbol]:
@@ -80,8 +81,21 @@ def true_case(curriculum: Curriculum, scorer: Scorer, cohort: Cohort, entry: Coh
     elif (truth.parent / VARIABLES).is_file():
         found = read_json(truth.parent / VARIABLES)
     else:
-        found = bind_findings(scorer.pathway, read_findings(truth))
+        found = {name: _rounded(scorer, name, value) for name, value in _bound(scorer, truth).items()}
     return complete(scorer.checker, found | dict(cases.given))
+
+
+def _bound(scorer: Scorer, truth: Path) -> dict[str, Symbol]:
+    return bind_findings(scorer.pathway, read_findings(truth))
+
+
+def _rounded(scorer: Scorer, slot: str, value: Symbol) -> Symbol:
+    """Numbers as the pathway counts them: whole steps within its range."""
+    variable = scorer.pathway.slots[slot].variable
+    if variable.type != "number":
+        return value
+    steps = round(float(value) / variable.step) * variable.step  # type: ignore[arg-type]
+    return float(min(max(steps, variable.low), variable.high))
 
 
 def study_cases(

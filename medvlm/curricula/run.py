@@ -101,7 +101,7 @@ class Run:
         counts = self._write_data(folder / "data", stage, earlier, model)
         self._fit(folder, stage, model)
         fitted = time.monotonic() - begin
-        tests = self.tests(load_model(str(folder / "fit" / "model")))
+        tests = self.tests(load_model(str(folder / "fit" / "model")), folder / "outcomes.jsonl")
         write_json(
             folder / "stage.json",
             {

@@ -11,8 +11,11 @@ from medvlm.curricula.shelf import Shelf
 from medvlm.curricula.spec import Skill
 from medvlm.dialogue.conversation import Conversation
 from medvlm.models.load import LoadedModel
+from medvlm.storage import write_jsonl
 
 CONTROLS = ("blank", "shuffled")
+# About so many conversations are also asked beside other pictures.
+CONTROLLED = 60
 
 
 class SkillTests:
@@ -26,15 +29,32 @@ class SkillTests:
         """
         self.shelf, self.findings = shelf, findings
 
-    def __call__(self, loaded: LoadedModel) -> dict[str, Any]:
-        """Skill → scores as JSON, with the shares of right answers beside other pictures."""
+    def __call__(self, loaded: LoadedModel, outcomes: Path | None = None) -> dict[str, Any]:
+        """Skill → scores as JSON, with the shares of right answers beside other pictures.
+
+        Args:
+            loaded: the model.
+            outcomes: JSON Lines file for the single conversations, for paired intervals: skill, picture, id, patient
+                and, question by question, whether the answer was right.
+        """
         tests: dict[str, Any] = {}
+        single: list[dict[str, Any]] = []
         for name, skill in self.shelf.curriculum.skills.items():
             rows = self.shelf.tests(skill)
-            tests[name] = self.measure(loaded, skill, rows).to_json()
-            for kind in CONTROLS:
-                control = self.measure(loaded, skill, self.shelf.beside(rows, kind))
-                tests[name][kind] = round(control.answers, 4)
+            patients = {row.id: row.patient for row in rows}
+            for kind in ("own", *CONTROLS):
+                shown = rows if kind == "own" else self.shelf.beside(rows, kind)[:: max(1, len(rows) // CONTROLLED)]
+                found = self.measure(loaded, skill, shown)
+                if kind == "own":
+                    tests[name] = found.to_json()
+                else:
+                    tests[name][kind] = round(found.answers, 4)
+                single += [
+                    {"skill": name, "picture": kind, "id": key, "patient": patients[key], "right": right}
+                    for key, right in found.right.items()
+                ]
+        if outcomes is not None:
+            write_jsonl(outcomes, single)
         return tests
 
     def measure(self, loaded: LoadedModel, skill: Skill, rows: Sequence[Conversation]) -> Measured:

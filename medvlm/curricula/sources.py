@@ -31,7 +31,7 @@ def pathway_conversations(
         scorer: of the pathway.
         cases: of all splits.
         name: the source.
-        split: which cases.
+        split: which cases; tests have one conversation a case.
         phrasings: `train`, or `heldout` for wordings that no training conversation has.
     """
     source = curriculum.sources[name]
@@ -42,7 +42,7 @@ def pathway_conversations(
         asked = {slot: case.symbols[slot] for slot in case.symbols if not source.slots or slot in source.slots}
         if not asked:
             continue
-        for number in range(source.per_study):
+        for number in range(1 if split == "test" else source.per_study):
             seed = Random(f"{curriculum.seed}/{name}/{case.id}/{number}").randrange(2**31)
             (row,) = simulator.conversations(1, seed, phrasings, source.order, source.hint, [asked])
             yield _with_picture(row, case, f"{name}-{case.id}-{number}", number)
@@ -59,6 +59,6 @@ def _with_picture(row: dict[str, Any], case: StudyCase, identity: str, number: i
     made = Conversation.from_json(row)
     first, *rest = made.turns
     # The sides of a picture take turns, from a place that differs from study to study.
-    place = (Random(identity).randrange(len(case.pictures)) + number) % len(case.pictures)
+    place = (Random(case.id).randrange(len(case.pictures)) + number) % len(case.pictures)
     turns = (replace(first, images=(case.pictures[place],)), *rest)
     return Conversation(identity, case.patient, case.split, turns, made.task, (), made.symbols)

@@ -28,6 +28,7 @@ class Cases:
         phantom: a built-in phantom, made when the curriculum runs (`marrow`, `oct`, `chest-ct`).
         cohort: a folder with cohort.json instead, such as `medvlm data prepare` writes.
         patients: size of the phantom cohort.
+        seed: of the phantom cohort; None takes the curriculum's.
         concept: concept whose grade is the class of a study; empty: the study's own variables, or the pathway's
             bindings of its true findings, fill the slots.
         classes: class → slot → symbol; what follows by the pathway's rules is filled in.
@@ -42,6 +43,7 @@ class Cases:
     phantom: str = ""
     cohort: str = ""
     patients: int = 300
+    seed: int | None = None
     concept: str = ""
     classes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)

@@ -90,7 +90,7 @@ def draw_field(kind: str, rng: np.random.Generator) -> np.ndarray:
 def _population(kind: str, rng: np.random.Generator) -> list[str]:
     """The nucleated cells of a field; the share of the abnormal kind is well above or below its threshold."""
     total = int(rng.integers(8, 13))
-    shares = {"aml": ("blast", rng.uniform(0.3, 0.8)), "mm": ("plasma", rng.uniform(0.25, 0.7))}
+    shares = {"aml": ("blast", rng.uniform(0.4, 0.8)), "mm": ("plasma", rng.uniform(0.35, 0.7))}
     name, share = shares.get(kind, ("blast" if rng.random() < 0.5 else "plasma", rng.uniform(0.0, 0.12)))
     abnormal = round(share * total)
     cells = [name] * abnormal + [str(rng.choice(NORMAL)) for _ in range(total - abnormal)]
