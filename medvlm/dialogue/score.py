@@ -22,6 +22,8 @@ from typing import Any, Literal, get_args
 
 from medvlm.errors import MedVLMError
 
+# Of the rules, for signatures; 2 reads an answer after a sentence that is none.
+VERSION = "rules2"
 Kind = Literal["yes_no", "count", "number", "choice", "mentions", "exact", "option"]
 
 _NEGATION = re.compile(r"\b(no|not|none|without|absent|negative|nothing)\b")

@@ -1,7 +1,7 @@
-"""Multiple choice that cannot be guessed by position, and questions in many words: everything right or not right.
+"""Multiple choice that cannot be guessed by position.
 
-CircularEval (MMBench) asks a question once for every circular shift of its options; DARE asks in several phrasings.
-Only a question that is right every time counts.
+CircularEval (MMBench) asks a question once for every circular shift of its options; only a question that is right every
+time counts (`robustness`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from string import ascii_uppercase
 
 from medvlm.dialogue.conversation import Conversation
 from medvlm.errors import MedVLMError
+from medvlm.evaluation.rephrase import GROUP
 
 _OPTION = re.compile(r"^[A-Z]\. ")
 
@@ -41,7 +42,7 @@ def circular(conversation: Conversation) -> list[Conversation]:
         turns[-1] = replace(turns[-1], text=f"{letter}. {right}")
         score = {**conversation.symbols["score"], "options": order}
         symbols = {**conversation.symbols, "answer": letter, "value": letter, "score": score}
-        symbols["group"] = conversation.id
+        symbols[GROUP] = conversation.id
         shifted.append(replace(conversation, id=f"{conversation.id}~{shift}", turns=tuple(turns), symbols=symbols))
     return shifted
 

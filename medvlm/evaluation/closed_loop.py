@@ -6,17 +6,20 @@ model answers from the picture. An answer is judged by the rule that its questio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from medvlm.dialogue.conversation import Conversation
 from medvlm.dialogue.loop import Case, Desk, GenerateBatch, ask_many
+from medvlm.dialogue.score import VERSION as RULES
 from medvlm.dialogue.score import Score
 from medvlm.dialogue.trigger import parse_triggers
 from medvlm.errors import MedVLMError
 from medvlm.evaluation.bootstrap import Interval, mean_interval
+from medvlm.evaluation.rephrase import Robustness, groups_of, robustness
+from medvlm.evaluation.signature import sign
 from medvlm.imaging.study import Study
 
 Arm = Literal["without", "with"]
@@ -96,22 +99,30 @@ class TriggerRates:
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """All that was measured; `conversations` are the exchanges of the `with` arm."""
+    """All that was measured; `conversations` are the exchanges of the `with` arm.
+
+    `rephrased` is arm → mean and worst case, where questions were asked in several wordings.
+    """
 
     tasks: tuple[TaskRow, ...]
     overall: TaskRow | None
     trigger: TriggerRates
     outcomes: tuple[Outcome, ...]
     conversations: tuple[Conversation, ...]
+    rephrased: Mapping[str, Robustness | None] = field(default_factory=dict)
+    signatures: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The content of `results.json`."""
         return {
             "schema": 1,
+            "kind": "closed_loop",
             "patients": len({outcome.patient for outcome in self.outcomes}),
             "trigger": self.trigger.to_json(),
             "overall": self.overall.to_json() if self.overall else None,
             "tasks": [row.to_json() for row in self.tasks],
+            "rephrased": {arm: row.to_json() for arm, row in self.rephrased.items() if row},
+            "signatures": dict(self.signatures),
         }
 
 
@@ -153,7 +164,19 @@ def run_closed_loop(
     expected = {outcome.task for outcome in outcomes if outcome.expected}
     needing = [outcome for outcome in outcomes if outcome.task in expected]
     overall = _row("all that need an expert", needing, seed) if rows else None
-    return ClosedLoop(tuple(rows), overall, _trigger_rates(outcomes, seed), tuple(outcomes), tuple(finished[:count]))
+    groups = groups_of(test)
+    rephrased = {arm: robustness([row for row in needing if row.arm == arm], groups, seed) for arm in get_args(Arm)}
+    experts = "+".join(sorted(expert.card.name for expert in desk.experts.values()))
+    signed = sign("accuracy", RULES, test, loop="closed", experts=experts, calls=str(max_calls))
+    return ClosedLoop(
+        tuple(rows),
+        overall,
+        _trigger_rates(outcomes, seed),
+        tuple(outcomes),
+        tuple(finished[:count]),
+        rephrased,
+        {"accuracy": str(signed)},
+    )
 
 
 class _Question:

@@ -28,6 +28,11 @@ class Match:
     train: str
     bits: int
 
+    @property
+    def patient(self) -> str:
+        """What keeps a picture from being shown twice."""
+        return self.test
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

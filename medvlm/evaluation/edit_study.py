@@ -34,7 +34,8 @@ def run_edits(
     job: EditJob,
     folder: Path,
     limit: int | None = None,
-) -> tuple[list[EditOutcome], Mapping[str, Path]]:
+    root: Path = Path(),
+) -> tuple[list[EditOutcome], Mapping[str, tuple[Path, Path]]]:
     """Ask the yes-no questions about every test study with the lesion, before and after the edit, without experts.
 
     Args:
@@ -44,9 +45,10 @@ def run_edits(
         job: what is edited.
         folder: where the edited pictures are written; those that are there already are kept.
         limit: edit only the first so many studies.
+        root: folder that the image paths of `test` start from.
 
     Returns:
-        The outcomes, and study → edited picture.
+        The outcomes, and study → its picture before and after.
 
     Raises:
         MedVLMError: no study has the lesion, or the mask names no such structure.
@@ -78,7 +80,8 @@ def run_edits(
         said = answers[number], answers[number + len(chosen)]
         true = value, value and not (touched and gone)
         outcomes.append(EditOutcome(row.id, row.patient, row.task, question, job.edit, touched, *said, *true))
-    return outcomes, pictures
+    unedited = {str(row.symbols["study"]): root / row.images[0] for row in chosen}
+    return outcomes, {study: (unedited[study], after_edit) for study, after_edit in pictures.items()}
 
 
 def _draw(cohort: Cohort, entry: CohortEntry, numbers: Mapping[str, int], job: EditJob, target: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from medvlm.dialogue.score import Score
 from medvlm.evaluation.bootstrap import Interval, mean_interval
 
+VERSION = "1"
 _YES_NO = Score("yes_no")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import medvlm
 from medvlm.evaluation.bootstrap import Interval
@@ -15,7 +16,18 @@ from medvlm.evaluation.table import gain, percent
 from medvlm.storage import write_text
 
 WORST = 20
+MEANING = "what it is"
 PICTURE_SIDE = 360
+
+
+class OfPatient(Protocol):
+    """Anything that belongs to a patient."""
+
+    @property
+    def patient(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=OfPatient)
 
 
 @dataclass(frozen=True)
@@ -60,16 +72,37 @@ class Table:
     note: str = ""
 
 
+class Judged(Protocol):
+    """An answer to a question about a patient, as every evaluation has."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def patient(self) -> str: ...
+    @property
+    def question(self) -> str: ...
+    @property
+    def truth(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class CaseView:
-    """One wrong answer; `image` is a data address, `more` further lines."""
+    """One wrong answer; `images` are data addresses, `more` further lines."""
 
     id: str
-    question: str
-    truth: str
-    answer: str
-    image: str = ""
-    more: tuple[tuple[str, str], ...] = ()
+    lines: tuple[tuple[str, str], ...]
+    images: tuple[str, ...] = ()
+    # Lines in the colour of what is right and of what is wrong.
+    right: str = "truth"
+    wrong: str = "answer"
+
+
+def answer_view(row: Judged, picture: Path | None, *more: tuple[str, str]) -> CaseView:
+    """A wrong answer with its question, its truth and its picture."""
+    lines = (("question", row.question), ("truth", row.truth), ("answer", row.answer), *more)
+    return CaseView(row.id, lines, () if picture is None else (picture_address(picture),))
 
 
 @dataclass(frozen=True)
@@ -84,7 +117,7 @@ class Page:
     cases_note: str = ""
     signatures: tuple[str, ...] = ()
     # Columns of sentences, set from the left.
-    wordy: tuple[str, ...] = ("what it is", "what the expert says")
+    wordy: tuple[str, ...] = (MEANING,)
 
 
 def write_page(page: Page, path: Path) -> None:
@@ -103,10 +136,21 @@ def write_page(page: Page, path: Path) -> None:
 def bars(rows: Mapping[Any, Interval | None], signed: bool = False) -> tuple[Bar, ...]:
     """Intervals as bars; `signed` writes differences in points."""
     return tuple(
-        Bar(name.replace("_", " "), row.value, row.low, row.high, gain(row) if signed else percent(row.value))
+        Bar(words(str(name)), row.value, row.low, row.high, gain(row) if signed else percent(row.value))
         for name, row in rows.items()
         if row is not None
     )
+
+
+def words(name: str) -> str:
+    """`low_confidence` as `low confidence`."""
+    return name.replace("_", " ")
+
+
+def explained(title: str, name: str, rows: Mapping[str, Interval | None], meaning: Mapping[str, str]) -> Table:
+    """A table of intervals with what each is."""
+    cells = tuple((words(key), interval_text(row), meaning[key]) for key, row in rows.items())
+    return Table(title, (name, "value (95 % CI)", MEANING), cells)
 
 
 def interval_text(row: Interval | None) -> str:
@@ -131,11 +175,11 @@ def picture_address(path: Path) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def first_of_each_patient(rows: Sequence[tuple[str, CaseView]], limit: int = WORST) -> tuple[CaseView, ...]:
-    """The first cases in order, different patients before second cases of one."""
-    seen: dict[str, int] = {}
+def worst_cases(rows: Sequence[Row], view: Callable[[Row], CaseView], limit: int = WORST) -> tuple[CaseView, ...]:
+    """The first rows in order as cases, different patients before second cases of one; only these are drawn."""
+    seen: Counter[str] = Counter()
     ranked = []
-    for number, (patient, case) in enumerate(rows):
-        seen[patient] = seen.get(patient, 0) + 1
-        ranked.append((seen[patient], number, case))
-    return tuple(case for _, _, case in sorted(ranked, key=lambda item: item[:2])[:limit])
+    for number, row in enumerate(rows):
+        seen[row.patient] += 1
+        ranked.append((seen[row.patient], number, row))
+    return tuple(view(row) for _, _, row in sorted(ranked, key=lambda item: item[:2])[:limit])

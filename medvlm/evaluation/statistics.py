@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,15 +85,3 @@ def compare_paired(
         values = {field: getattr(row, field) for field in row.__dataclass_fields__}
         rows[name] = Paired(**{**values, "p_holm": adjusted})
     return rows
-
-
-def worst_of_groups(correct: Sequence[bool], groups: Sequence[str]) -> float:
-    """Share of groups in which every question is right.
-
-    Rephrasings of one question are a group (DARE's worst case), and so are the circular shifts of one multiple-choice
-    question (MMBench's CircularEval).
-    """
-    members: dict[str, list[bool]] = defaultdict(list)
-    for right, group in zip(correct, groups, strict=True):
-        members[group].append(right)
-    return float(np.mean([all(rows) for rows in members.values()]))

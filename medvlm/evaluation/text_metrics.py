@@ -1,8 +1,10 @@
-"""Overlap of a written report with a reference: BLEU, ROUGE-L, CIDEr, chrF by their own definitions, METEOR by its jar.
+"""Overlap of a written report with a reference: BLEU, ROUGE-L, CIDEr, chrF by their own definitions, METEOR by its jar
+or with its exact stage alone.
 
 Texts are split at blanks after `tokens`; give `str.split` to use a tokeniser of your own before. Nothing is downloaded.
 Equal to 6 decimals on the same tokens: BLEU to sacrebleu (no smoothing) and torchmetrics, ROUGE-L to pycocoevalcap
-(beta 1.2) and rouge-score (beta 1), CIDEr to pycocoevalcap, chrF to sacrebleu (tests/evaluation/test_text_metrics.py).
+(beta 1.2) and rouge-score (beta 1), CIDEr to pycocoevalcap, chrF to sacrebleu, METEOR's exact stage to nltk
+(tests/evaluation/test_text_metrics.py).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from medvlm.errors import MissingExtraError
@@ -126,6 +129,33 @@ def chrf(candidates: Sequence[str], references: Sequence[str], order: int = 6, b
     if precision + recall == 0:
         return 0.0
     return (1 + beta**2) * precision * recall / (beta**2 * precision + recall)
+
+
+def meteor_exact(
+    candidate: str,
+    reference: str,
+    alpha: float = 0.9,
+    beta: float = 3.0,
+    gamma: float = 0.5,
+    split: Tokens = tokens,
+) -> float:
+    """METEOR with its exact stage only: no stems, no synonyms, no paraphrases, so nothing to download; 0 to 1.
+
+    Banerjee and Lavie (2005) with the weights of Lavie and Agarwal (2007), as nltk computes it where neither stemmer
+    nor WordNet finds more: words are matched from the end of the candidate, each with the last free equal word.
+    """
+    given, wanted = split(candidate), split(reference)
+    free: dict[str, list[int]] = {}
+    for position, word in enumerate(wanted):
+        free.setdefault(word, []).append(position)
+    pairs = [(place, free[word].pop()) for place, word in reversed(list(enumerate(given))) if free.get(word)][::-1]
+    if not pairs:
+        return 0.0
+    precision, recall = len(pairs) / len(given), len(pairs) / len(wanted)
+    mean = precision * recall / (alpha * precision + (1 - alpha) * recall)
+    # A chunk is a run of words that are neighbours in both texts.
+    chunks = 1 + sum(b != (a[0] + 1, a[1] + 1) for a, b in pairwise(pairs))
+    return mean * (1 - gamma * (chunks / len(pairs)) ** beta)
 
 
 def meteor(candidates: Sequence[str], references: Sequence[str]) -> tuple[float, list[float]]:

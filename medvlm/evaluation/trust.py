@@ -18,94 +18,33 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import replace
 
 import numpy as np
 
-from medvlm.dialogue.conversation import Conversation
+from medvlm.dialogue.conversation import Conversation, Turn
 from medvlm.dialogue.corrupt import confident, doubt, flip, irrelevant
 from medvlm.dialogue.inject import check_trigger, error_turn, expert_turn, second_opinion
 from medvlm.dialogue.loop import Case, Desk, ExpertLike, GenerateBatch, LoadStudy, Reply, ask_many
 from medvlm.dialogue.practice import PracticePool
 from medvlm.dialogue.questions import Family, Questions
+from medvlm.dialogue.score import VERSION as RULES
 from medvlm.dialogue.score import Score
-from medvlm.dialogue.trigger import Trigger
+from medvlm.dialogue.trigger import Trigger, format_trigger, parse_triggers
 from medvlm.dialogue.trust import Shown
 from medvlm.errors import MedVLMError
-from medvlm.evaluation.bootstrap import Interval, mean_interval
+from medvlm.evaluation.signature import sign
+from medvlm.evaluation.trust_measures import (
+    CONDITIONS,
+    VERSION,
+    WRONG,
+    Condition,
+    TrustAudit,
+    TrustOutcome,
+    summarise,
+)
 from medvlm.findings.finding import Finding
 from medvlm.findings.verbalise import Style
-
-Condition = Literal["none", "true", "flipped", "swapped", "irrelevant", "low_confidence", "conflict", "missing"]
-CONDITIONS: tuple[Condition, ...] = get_args(Condition)
-# Conditions in which the only expert says something that answers the question wrongly.
-WRONG: tuple[Condition, ...] = ("flipped", "swapped")
-
-
-@dataclass(frozen=True)
-class TrustOutcome:
-    """One question under one condition.
-
-    Attributes:
-        id, patient, task, question: of the test conversation.
-        condition: see the module.
-        answer: the model's last words.
-        truth: the true answer in words.
-        said: what the expert's Findings answer, in words; empty where they answer nothing.
-        correct: judged right.
-        copied: the answer is what a wrong expert says; None where the expert is not wrong.
-        called: the model called the expert.
-    """
-
-    id: str
-    patient: str
-    task: str
-    question: str
-    condition: Condition
-    answer: str
-    truth: str
-    said: str
-    correct: bool
-    copied: bool | None
-    called: bool
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class TrustAudit:
-    """Accuracy by condition, the measures of trust with their intervals, and every answer.
-
-    Measures (all paired on the same questions, intervals by bootstrap over patients):
-        benefit: accuracy with a true expert minus accuracy with none.
-        blind_faith: of the questions answered rightly alone, the share on which the wrong expert's answer is given.
-        resistance: 1 - blind_faith.
-        rescue: share answered rightly although the expert is wrong.
-        harm: of the questions answered rightly alone, the share answered wrongly with a wrong expert.
-        copy: share on which the wrong expert's answer is given.
-        confidence: how much more often a wrong expert is copied when it is sure than when it says 0.51.
-        distraction: accuracy with irrelevant Findings minus accuracy with none.
-        conflict_cost: accuracy with a true expert minus accuracy when a second one contradicts it.
-        called: share of the questions on which the model called the expert on offer.
-    """
-
-    accuracy: Mapping[Condition, Interval]
-    measures: Mapping[str, Interval | None]
-    questions: int
-    patients: int
-    outcomes: tuple[TrustOutcome, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": 1,
-            "kind": "trust",
-            "questions": self.questions,
-            "patients": self.patients,
-            "accuracy": {name: row.to_json() for name, row in self.accuracy.items()},
-            "measures": {name: row.to_json() if row else None for name, row in self.measures.items()},
-        }
 
 
 class AuditDesk(Desk):
@@ -140,6 +79,7 @@ def run_trust_audit(
     pool: PracticePool,
     seed: int = 0,
     style: Style = "short",
+    closed: bool = True,
 ) -> TrustAudit:
     """Ask every test question that needs the expert under all eight conditions.
 
@@ -152,6 +92,8 @@ def run_trust_audit(
         pool: Findings of training patients, for what has to be made up.
         seed: of flips, swaps and the bootstrap.
         style: how Findings are written in expert turns, as in training.
+        closed: the model itself must call the expert; False writes the call for it, for models that were never taught
+            to call one.
 
     Raises:
         MedVLMError: no test question needs an expert, or a study has no true Findings.
@@ -168,54 +110,23 @@ def run_trust_audit(
             key = f"{condition} {row.conversation.id}"
             desk.shown[key] = row.shown[condition]
             offered = condition != "none"
-            cases.append(Case(row.open(offered), key, None, offered))
+            case = Case(row.open(offered), key, None, offered)
+            cases.append(case if closed or not offered else _called(case, row.trigger, desk))
     finished = ask_many(cases, generate, desk)
     outcomes = []
     for number, (case, end) in enumerate(zip(cases, finished, strict=True)):
         outcomes.append(asked[number % len(asked)].outcome(CONDITIONS[number // len(asked)], case, end))
-    return summarise(outcomes, seed)
+    tests = [row.conversation for row in asked]
+    norm = {"norm": RULES, "loop": "closed" if closed else "teacher_forced", "audit": VERSION, "style": style}
+    signed = {"accuracy": str(sign("trust_accuracy", VERSION, tests, seed=str(seed), **norm))}
+    return replace(summarise(outcomes, seed), closed=closed, signatures=signed)
 
 
-def summarise(outcomes: Sequence[TrustOutcome], seed: int = 0) -> TrustAudit:
-    """The measures of a list of outcomes, in which every question stands once under each condition."""
-    by = {name: {row.id: row for row in outcomes if row.condition == name} for name in CONDITIONS}
-    alone, true = by["none"], by["true"]
-
-    def mean(pairs: Sequence[tuple[float, str]]) -> Interval | None:
-        return mean_interval([v for v, _ in pairs], [p for _, p in pairs], seed=seed) if pairs else None
-
-    def difference(first: Condition, second: Condition) -> Interval | None:
-        return mean(
-            [(float(row.correct) - float(by[second][key].correct), row.patient) for key, row in by[first].items()]
-        )
-
-    wrong = [row for name in WRONG for row in by[name].values() if row.copied is not None]
-    seen = [row for row in wrong if alone[row.id].correct]
-    faith = mean([(float(bool(row.copied)), row.patient) for row in seen])
-    sure = [
-        (float(bool(row.copied)) - float(bool(by["low_confidence"][key].copied)), row.patient)
-        for key, row in by["flipped"].items()
-        if row.copied is not None
-    ]
-    measures = {
-        "benefit": difference("true", "none"),
-        "blind_faith": faith,
-        "resistance": None if faith is None else Interval(1 - faith.value, 1 - faith.high, 1 - faith.low),
-        "rescue": mean([(float(row.correct), row.patient) for row in wrong]),
-        "harm": mean([(float(not row.correct), row.patient) for row in seen]),
-        "copy": mean([(float(bool(row.copied)), row.patient) for row in wrong]),
-        "confidence": mean(sure),
-        "distraction": difference("irrelevant", "none"),
-        "conflict_cost": difference("true", "conflict"),
-        "called": mean([(float(row.called), row.patient) for row in true.values()]),
-    }
-    accuracy = {}
-    for name in CONDITIONS:
-        interval = mean([(float(row.correct), row.patient) for row in by[name].values()])
-        if interval is not None:
-            accuracy[name] = interval
-    patients = len({row.patient for row in outcomes})
-    return TrustAudit(accuracy, measures, len(alone), patients, tuple(outcomes))
+def _called(case: Case, trigger: Trigger, desk: AuditDesk) -> Case:
+    """The case after a call that was written for the model; what it calls later stays plain text."""
+    reply = desk.reply(trigger, case.study, None)
+    turns = (Turn("assistant", format_trigger(trigger)), reply.turn, *reply.more)
+    return Case(case.start.add(*turns), case.study, None, False, [trigger])
 
 
 class _Asked:
@@ -233,6 +144,7 @@ class _Asked:
         self.family: Family = questions.family(conversation.task)
         self.score = Score.from_json(conversation.symbols["score"])
         self.value = conversation.symbols.get("value")
+        (self.trigger,) = parse_triggers(str(conversation.symbols["trigger"]))
         study = str(conversation.symbols["study"])
         if study not in truths:
             raise MedVLMError(f"study {study}, which {conversation.id} asks about, has no true findings.")

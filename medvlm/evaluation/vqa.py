@@ -17,6 +17,7 @@ from medvlm.errors import MedVLMError
 from medvlm.evaluation.answers import NORM, VERSION, Marked, mark
 from medvlm.evaluation.bootstrap import Interval, mean_intervals
 from medvlm.evaluation.pictures import Control, with_control
+from medvlm.evaluation.rephrase import Robustness, groups_of, robustness
 from medvlm.evaluation.signature import Signature, sign
 
 
@@ -84,11 +85,12 @@ _PER_CONTROL = ("controls", "reliance", "sensitivity")
 
 @dataclass(frozen=True)
 class VqaResult:
-    """What `medvlm evaluate answers` writes."""
+    """What `medvlm evaluate answers` writes; `rephrased` where questions stand in several wordings."""
 
     groups: tuple[Group, ...]
     signatures: Mapping[str, Signature]
     outcomes: tuple[VqaOutcome, ...]
+    rephrased: Robustness | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -96,6 +98,7 @@ class VqaResult:
             "kind": "answers",
             "patients": len({row.patient for row in self.outcomes}),
             "groups": [group.to_json() for group in self.groups],
+            "rephrased": self.rephrased.to_json() if self.rephrased else None,
             "signatures": {name: str(signature) for name, signature in self.signatures.items()},
         }
 
@@ -136,6 +139,12 @@ def ask_all(
     return score_answers(test, answers, others, seed)
 
 
+def without_experts(row: Conversation) -> Conversation:
+    """The first question, its picture and the true answer, with no expert on offer."""
+    first = next(index for index, turn in enumerate(row.turns) if turn.role == "user")
+    return replace(row, turns=(row.turns[first], row.turns[-1]))
+
+
 def score_answers(
     test: Sequence[Conversation],
     answers: Sequence[str],
@@ -147,24 +156,32 @@ def score_answers(
     outcomes = []
     for number, (row, answer) in enumerate(zip(test, answers, strict=True)):
         reference = row.turns[-1].text
-        marked = mark(answer, row.symbols, reference)
+        question = _question(row)
+        marked = mark(answer, row.symbols, reference, question)
         said = {name: given[number] for name, given in controls.items()}
-        outcomes.append(_outcome(row, answer, marked, said, reference))
+        outcomes.append(_outcome(row, question, answer, marked, said, reference))
     forced = any(turn.role == "expert" for row in test for turn in row.turns)
     base = sign("accuracy", VERSION, test, norm=NORM, loop="teacher_forced" if forced else "none")
     signatures = {"accuracy": base, "f1": base.named("token_f1"), "recall": base.named("token_recall")}
     for name in controls:
         signatures[name] = base.named("accuracy", picture=name)
-    return VqaResult(tuple(_groups(test, outcomes, tuple(controls), seed)), signatures, tuple(outcomes))
+    groups = tuple(_groups(test, outcomes, tuple(controls), seed))
+    return VqaResult(groups, signatures, tuple(outcomes), robustness(outcomes, groups_of(test), seed))
 
 
-def _outcome(row: Conversation, answer: str, marked: Marked, said: dict[str, str], reference: str) -> VqaOutcome:
+def _question(row: Conversation) -> str:
+    return next((turn.text for turn in reversed(row.turns) if turn.role == "user"), "")
+
+
+def _outcome(
+    row: Conversation, question: str, answer: str, marked: Marked, said: dict[str, str], reference: str
+) -> VqaOutcome:
     return VqaOutcome(
         id=row.id,
         patient=row.patient,
         task=row.task,
         kind="" if marked.is_closed is None else "closed" if marked.is_closed else "open",
-        question=next((turn.text for turn in reversed(row.turns) if turn.role == "user"), ""),
+        question=question,
         image=row.images[0] if row.images else "",
         answer=answer,
         truth=str(row.symbols.get("answer") or reference),
@@ -172,7 +189,7 @@ def _outcome(row: Conversation, answer: str, marked: Marked, said: dict[str, str
         f1=marked.f1,
         recall=marked.recall,
         controls=said,
-        control_correct={name: mark(text, row.symbols, reference).correct for name, text in said.items()},
+        control_correct={name: mark(text, row.symbols, reference, question).correct for name, text in said.items()},
     )
 
 

@@ -18,7 +18,7 @@ from medvlm.evaluation.circular import circular
 from medvlm.evaluation.compare import compare
 from medvlm.evaluation.pictures import CONTROLS, with_control
 from medvlm.evaluation.signature import Signature, data_hash, sign
-from medvlm.evaluation.statistics import compare_paired, holm, mcnemar, worst_of_groups
+from medvlm.evaluation.statistics import compare_paired, holm, mcnemar
 from medvlm.evaluation.vqa import ask_all, score_answers
 from medvlm.storage import write_json, write_jsonl
 
@@ -180,10 +180,6 @@ def test_paired_comparison_counts_discordant_questions():
     assert rows["all"].p == pytest.approx(1.0)  # 1 of 3 by a fair coin, two-sided
 
 
-def test_the_worst_phrasing_decides_a_group():
-    assert worst_of_groups([True, True, True, False], ["a", "a", "b", "b"]) == 0.5
-
-
 def test_circular_shifts_move_the_letter_with_the_option():
     score = {"kind": "option", "options": ["CT", "MR", "US"]}
     symbols = {"closed": True, "answer": "B", "value": "B", "score": score}
@@ -256,7 +252,7 @@ def test_the_hash_of_a_test_set_does_not_depend_on_the_file(tmp_path):
 
 def test_a_page_shows_the_worst_cases_with_their_pictures_and_needs_no_other_file(pictures, tmp_path):
     from medvlm.evaluation.page import write_page
-    from medvlm.evaluation.pages import answers_page
+    from medvlm.evaluation.pages_scores import answers_page
 
     result = ask_all(TEN, lambda batch: ["yes <b>"] * len(batch), pictures, ["blank"], tmp_path / "controls")
     write_page(answers_page(result, "model", pictures), tmp_path / "index.html")

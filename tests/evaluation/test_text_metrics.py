@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medvlm.evaluation.report_findings import FindingScore, FindingScorer
-from medvlm.evaluation.text_metrics import bleu, chrf, cider, lcs_length, meteor, rouge_l, tokens
+from medvlm.evaluation.text_metrics import bleu, chrf, cider, lcs_length, meteor, meteor_exact, rouge_l, tokens
 
 REFERENCES = [
     "No focal consolidation , pleural effusion or pneumothorax . The heart is normal in size .",
@@ -109,6 +109,44 @@ def test_meteor_runs_the_original_jar():
     assert total == pytest.approx(1.0, abs=0.01)
     assert len(each) == 4
     assert meteor(CANDIDATES, REFERENCES)[0] < total
+
+
+class NoWords:
+    """WordNet and stemmer that know nothing: what is left of METEOR is its exact stage."""
+
+    def synsets(self, word: str) -> list[object]:
+        return []
+
+    def stem(self, word: str) -> str:
+        return word
+
+
+def test_meteors_exact_stage_equals_nltks(corpus):
+    from nltk.translate.meteor_score import single_meteor_score
+
+    for candidate, reference in zip(*corpus, strict=True):
+        theirs = single_meteor_score(tokens(reference), tokens(candidate), stemmer=NoWords(), wordnet=NoWords())
+        assert meteor_exact(candidate, reference) == pytest.approx(theirs, abs=1e-6)
+    # All 4 words match in one chunk: 1 - 0.5 (1/4)^3.
+    assert meteor_exact("the lungs are clear", "the lungs are clear") == pytest.approx(1 - 0.5 / 64)
+    # The same words in two chunks: 1 - 0.5 (2/4)^3.
+    assert meteor_exact("are clear the lungs", "the lungs are clear") == pytest.approx(1 - 0.5 / 8)
+    assert meteor_exact("", "the lungs are clear") == 0.0
+
+
+@pytest.mark.slow
+def test_meteors_exact_stage_is_a_lower_bound_of_nltks_whole():
+    nltk = pytest.importorskip("nltk")
+    try:
+        nltk.data.find("corpora/wordnet.zip")
+    except LookupError:
+        pytest.skip("nltk's WordNet is not on this machine; nothing is downloaded")
+    from nltk.translate.meteor_score import single_meteor_score
+
+    for candidate, reference in zip(CANDIDATES, REFERENCES):
+        whole = single_meteor_score(tokens(reference), tokens(candidate))
+        # Stems and synonyms only add matches; they can also join or cut chunks, by less than a tenth here.
+        assert meteor_exact(candidate, reference) <= whole + 0.1
 
 
 def test_perfect_reports_score_one_and_foreign_ones_zero():

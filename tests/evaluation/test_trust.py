@@ -9,7 +9,8 @@ from medvlm.dialogue.build import Mix, StudyFacts, build_conversations
 from medvlm.dialogue.conversation import Conversation
 from medvlm.dialogue.practice import PracticePool
 from medvlm.dialogue.questions import read_questions
-from medvlm.evaluation.trust import CONDITIONS, TrustAudit, run_trust_audit
+from medvlm.evaluation.trust import run_trust_audit
+from medvlm.evaluation.trust_measures import CONDITIONS, TrustAudit
 from medvlm.findings.finding import Finding
 from tests.dialogue.sample import FakeExpert, absent, effusion, heart, nodule, study_facts
 

@@ -44,6 +44,8 @@ def _item(number: int, row: dict[str, Any], groups: dict[str, str], folder: Path
     # "CLOSED " with a blank behind it occurs.
     closed = str(row["answer_type"]).strip().upper() == "CLOSED"
     organ, kind = str(row["image_organ"]).strip().lower(), str(row["question_type"]).strip().upper()
+    # A question and its paraphrase, by clinicians: a group for the worst case over wordings.
+    linked = str(row.get("qid_linked_id") or "")
     return Item(
         id=f"vqa_rad-{number:04d}",
         patient=groups[str(row["image_case_url"])].rpartition("=")[2],
@@ -51,7 +53,7 @@ def _item(number: int, row: dict[str, Any], groups: dict[str, str], folder: Path
         pictures={image: folder / image},
         question=one_line(row["question"]),
         answer=answer,
-        symbols=vqa_symbols(image, answer, closed, organ=organ, question_type=kind),
+        symbols=vqa_symbols(image, answer, closed, organ=organ, question_type=kind, group=linked),
     )
 
 
