@@ -1,16 +1,22 @@
 """Reports of many studies: files are read ahead, experts and model work, pages are written behind, all at once.
 
+Studies are computed side by side, each with its share of the processor's cores: an operation spread over all cores
+waits for the slowest of them at each step, a study does not wait for another one.
+
 A study is done when its `report.json` is there, so a run can be run again. A study that fails is recorded in
-`failed/<name>.json` and never stops the others. At most `BATCH + AHEAD + BEHIND` studies are in memory, however many
-there are. What is said of a study holds neither its path nor the name of a folder that the user gave it.
+`failed/<name>.json` and never stops the others. At most `BATCH + AHEAD + READ + BEHIND` studies are in memory, however
+many there are. What is said of a study holds neither its path nor the name of a folder that the user gave it.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +35,11 @@ from medvlm.storage import write_json
 if TYPE_CHECKING:
     from medvlm.experts.expert import Expert
 
-# Studies whose text is written side by side; read ahead of the experts; waiting to be written.
-BATCH, AHEAD, BEHIND = 8, 2, 2
+# Studies whose text is written side by side; from the disk and waiting for the experts; before the experts or read by
+# them; waiting to be rendered.
+BATCH, AHEAD, READ, BEHIND = 8, 2, 4, 2
+# Studies before the experts at the same time, on a processor; a GPU has one.
+SIDE_BY_SIDE = 2
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,7 @@ def report_batch(
         progress(job.called)
 
     # One thread writes: the PDF library is not made for several.
-    with ThreadPoolExecutor(1, "render") as pool:
+    with _shared_cores(experts), ThreadPoolExecutor(1, "render") as pool:
         waiting: list[Future[None]] = []
         for readings in _batches(_readings(todo, experts, untrained, modality, fail), BATCH if writer else 1):
             for job, reading, answer in _texts(readings, writer, fail, retried):
@@ -154,17 +163,49 @@ def _readings(
     modality: str | None,
     fail: Callable[[Job, Exception], None],
 ) -> Iterator[tuple[Job, Reading]]:
-    """Studies read by the experts, while the next ones are read from the disk."""
-    for job, study in _ahead(jobs, modality):
-        if isinstance(study, Exception):
-            fail(job, study)
-            continue
-        try:
-            reading = read_with_experts(study, experts, untrained)
-        except Exception as error:  # recorded; the other studies go on
-            fail(job, error)
-            continue
-        yield job, reading
+    """Studies read by the experts, in order, while the next ones are read from the disk."""
+    with ThreadPoolExecutor(_side_by_side(experts), "experts") as pool:
+        running: deque[tuple[Job, Future[Reading]]] = deque()
+        for job, study in _ahead(jobs, modality):
+            if isinstance(study, Exception):
+                fail(job, study)
+                continue
+            running.append((job, pool.submit(read_with_experts, study, experts, untrained)))
+            del study
+            if len(running) > READ:
+                yield from _finished(*running.popleft(), fail)
+        while running:
+            yield from _finished(*running.popleft(), fail)
+
+
+def _finished(
+    job: Job, reading: Future[Reading], fail: Callable[[Job, Exception], None]
+) -> Iterator[tuple[Job, Reading]]:
+    try:
+        read = reading.result()
+    except Exception as error:  # recorded; the other studies go on
+        fail(job, error)
+        return
+    yield job, read
+
+
+def _side_by_side(experts: Sequence[Expert]) -> int:
+    """How many studies the experts read at the same time."""
+    on_gpu = any(getattr(expert, "device", None) is not None and expert.device.type != "cpu" for expert in experts)
+    return 1 if on_gpu else min(SIDE_BY_SIDE, os.cpu_count() or 1)
+
+
+@contextmanager
+def _shared_cores(experts: Sequence[Expert]) -> Iterator[None]:
+    """Give each study that is computed at the same time its part of the cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // _side_by_side(experts)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _ahead(jobs: Sequence[Job], modality: str | None) -> Iterator[tuple[Job, Study | Exception]]:

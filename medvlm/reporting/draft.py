@@ -47,6 +47,10 @@ _DENIED = (
     "nothing was found at",
     "it counts",
     "the grade differs",
+    "the amount differs",
+    "the sides differ",
+    "the expert measured another",
+    "the expert is not sure",
     "a number",
 )
 Rewrite = Callable[[str, str, Sequence[Finding]], str]
@@ -66,6 +70,7 @@ def check_draft(text: str, findings: Sequence[Finding]) -> Draft:
     """Keep the sentences of a model's text that Findings support, name the others, add what it left out."""
     kept: list[Sentence] = []
     removed: list[tuple[str, str]] = []
+    mentioned: set[str] = set()
     for trigger in parse_triggers(text):
         text = text.replace(format_trigger(trigger), " ")
         removed.append((trigger.name, "the model called the expert again instead of writing"))
@@ -73,9 +78,9 @@ def check_draft(text: str, findings: Sequence[Finding]) -> Draft:
         support = check_sentence(written, findings)
         if support.findings:
             kept.append(Sentence(written, support.findings, "model"))
+            mentioned.update(support.asserted)
         else:
             removed.append((written, support.reason))
-    mentioned = {identifier for item in kept for identifier in item.findings}
     omitted = [f for f in findings if f.presence != "absent" and f.id not in mentioned]
     kept += [Sentence(sentence(finding), (finding.id,)) for finding in omitted]
     return Draft(tuple(kept), tuple(removed), tuple(finding.id for finding in omitted))

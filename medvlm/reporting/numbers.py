@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medvlm.errors import MedVLMError
 from medvlm.findings.finding import Finding
 from medvlm.reporting.report import Change, Report, Sentence
-from medvlm.reporting.support import QUANTITY, UNITS, slack
+from medvlm.reporting.wording import Quantity, normal_form, quantities
 
 
 @dataclass(frozen=True)
@@ -26,40 +27,41 @@ def trace_sentence(sentence: Sentence, known: Sequence[Finding], changes: Sequen
     """
     cited = [finding for finding in known if finding.id in sentence.findings]
     traces = []
-    for match in QUANTITY.finditer(sentence.text):
-        unit, factor = UNITS.get((match[2] or "").lower(), ("1", 1.0))
-        value, near = float(match[1]) * factor, slack(match[1], unit) * factor + 1e-6
-        origin = _origin(value, near, unit, cited) or _change(value, near, unit, sentence, changes)
-        if not origin and unit == "1" and value == len(sentence.findings):
-            origin = f"number of findings: {len(sentence.findings)}"
-        traces.append(Trace(match[0].strip(), origin))
+    for number in quantities(normal_form(sentence.text)):
+        origin = _origin(number, cited) or _change(number, sentence, changes)
+        if not origin and number.unit == "1" and number.value in _counts(cited):
+            origin = f"number of findings: {number.value:g}"
+        traces.append(Trace(number.written, origin))
     return traces
 
 
-def _origin(value: float, near: float, unit: str, cited: Sequence[Finding]) -> str:
+def _origin(number: Quantity, cited: Sequence[Finding]) -> str:
     for finding in cited:
         for row in finding.measurements:
-            if row.unit == unit and abs(row.value - value) <= near:
+            if number.agrees(row.value, row.unit):
                 return f"{finding.id}: {row.code.meaning} {row.value:g} {row.unit}"
-        if finding.confidence is not None:
-            scale = 100.0 if unit == "%" else 1.0
-            if unit in ("1", "%") and abs(finding.confidence * scale - value) <= near:
-                return f"{finding.id}: probability {finding.confidence:g}"
-        if unit == "1" and any(place.slice == value for place in finding.evidence):
-            return f"{finding.id}: slice {value:g}"
+        if finding.confidence is not None and number.agrees(finding.confidence, "1"):
+            return f"{finding.id}: probability {finding.confidence:g}"
+        if number.unit == "1" and any(place.slice == number.value for place in finding.evidence):
+            return f"{finding.id}: slice {number.value:g}"
     return ""
 
 
-def _change(value: float, near: float, unit: str, sentence: Sentence, changes: Sequence[Change]) -> str:
+def _counts(cited: Sequence[Finding]) -> set[int]:
+    """How many findings a sentence cites, in all and on each side."""
+    return {len(cited), *Counter(finding.laterality for finding in cited).values()}
+
+
+def _change(number: Quantity, sentence: Sentence, changes: Sequence[Change]) -> str:
     for change in changes:
         if not {change.finding, change.prior} & set(sentence.findings) or change.before is None or change.after is None:
             continue
-        numbers = {"before": change.before, "after": change.after, "difference": abs(change.after - change.before)}
-        for name, number in numbers.items():
-            if unit == change.unit and abs(number - value) <= near:
-                return f"{change.finding}: {change.measure} {name} {number:g} {unit}"
+        values = {"before": change.before, "after": change.after, "difference": abs(change.after - change.before)}
+        for name, value in values.items():
+            if number.agrees(value, change.unit):
+                return f"{change.finding}: {change.measure} {name} {value:g} {change.unit}"
         share = 100 * abs(change.after - change.before) / change.before if change.before else 0.0
-        if unit == "%" and abs(share - value) <= near:
+        if number.agrees(share, "%"):
             return f"{change.finding}: {change.measure} changed by {share:.1f} %"
     return ""
 

@@ -18,8 +18,8 @@ from medvlm.findings.finding import Code, Finding, Measurement, Presence, Proven
 from medvlm.pathways.loader import load_pathway
 from medvlm.pathways.reports import ReportReader, sentences
 from medvlm.reporting.report import read_report
-from medvlm.reporting.support import GRADES, JOINTS, QUANTITY, UNITS
-from medvlm.reporting.wording import normal_form
+from medvlm.reporting.support import GRADES
+from medvlm.reporting.wording import normal_form, quantities
 
 TEXTS = (".txt", ".md")
 LONGEST_TEXT = 100_000
@@ -35,6 +35,7 @@ MEASURED = {
 }
 LOBES = {"upper": "upper_lobe", "lingula": "upper_lobe", "middle": "middle_lobe", "lower": "lower_lobe"}
 # What follows speaks of a still earlier study.
+_JOINT = re.compile(r"\s*;\s*|,?\s+and\s+", re.I)
 EARLIER = re.compile(r"\b(?:previous|prior|earlier|former|compar|unchanged from|was)\w*\b", re.I)
 
 
@@ -120,8 +121,8 @@ def _statements(text: str) -> Iterator[tuple[str, Presence, str]]:
 
 def _parts(sentence: str) -> list[str]:
     """A sentence, or the parts of one that gives several sizes."""
-    lengths = [match for match in QUANTITY.finditer(sentence) if (match[2] or "").lower() in ("mm", "cm")]
-    return [part for part in JOINTS.split(sentence) if part.strip()] if len(lengths) > 1 else [sentence]
+    lengths = [number for number in quantities(sentence) if number.unit == "mm"]
+    return [part for part in _JOINT.split(sentence) if part.strip()] if len(lengths) > 1 else [sentence]
 
 
 def _sides(part: str) -> tuple[Code, ...]:
@@ -153,9 +154,7 @@ def _finding(identifier: str, key: str, presence: Presence, side: Code | None, s
 def _measured(key: str, part: str) -> tuple[Measurement, ...]:
     """The first number in the unit that is compared; a ratio lies between 0.2 and 1."""
     name, unit = MEASURED[key]
-    for match in QUANTITY.finditer(part):
-        written, factor = UNITS.get((match[2] or "").lower(), ("1", 1.0))
-        value = float(match[1]) * factor
-        if written == unit and (unit != "1" or 0.2 < value < 1.0):
-            return (Measurement(code(name), value, unit),)
+    for number in quantities(part):
+        if number.unit == unit and (unit != "1" or 0.2 < number.value < 1.0):
+            return (Measurement(code(name), number.value, unit),)
     return ()
