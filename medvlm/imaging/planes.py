@@ -51,7 +51,8 @@ def cut(canonical: Volume, plane: Plane, index: int) -> Slice:
     count = canonical.array.shape[axis]
     if not 0 <= index < count:
         raise MedVLMError(f"no {plane} slice {index}; there are {count}, counted from 0.")
-    pixels = np.take(canonical.array, index, axis=axis)
+    # Indexing gives a view; `np.take` would first copy the whole volume where it is not in order.
+    pixels = canonical.array[(slice(None),) * axis + (index,)]
     return flat(canonical, pixels, plane, index)
 
 
