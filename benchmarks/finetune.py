@@ -59,8 +59,6 @@ PEERS: dict[str, dict[str, Any]] = {
     "trainer": {},
     "trainer, two pieces": {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2},
 }
-# The 16 conversations of a step in two pieces; token-exact accumulation makes them one gradient.
-OURS: dict[str, Any] = {"pieces": 2}
 
 
 def write_data(folder: Path) -> None:
@@ -130,26 +128,20 @@ def with_medvlm(
     from medvlm.models.parts import Tuning
     from medvlm.training.data import ConversationData
     from medvlm.training.finetune import FineTune
-    from medvlm.training.paths import Paths
 
     class Ticks(pl.Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             if trainer.global_step > len(clock.steps):
                 clock.tick()
 
-    rows, pieces = row.limit // row.batch, options.pop("pieces", 1)
-    if "paths" in options:
-        options["paths"] = Paths(
-            **(options["paths"] or {"packing": "never", "features": "never", "fused_loss": "never"})
-        )
+    rows = row.limit // row.batch
     conversations = ConversationData(
-        train=[data / "train.jsonl"], batch_tokens=10**6, batch_size=row.batch // pieces, limit=row.limit, seed=seed
+        train=[data / "train.jsonl"], batch_tokens=10**6, batch_size=row.batch, limit=row.limit, seed=seed
     )
     module = FineTune(str(start), tuning=Tuning(**row.tuning), learning_rate=RATE, warmup=WARMUP, floor=0.0, **options)
     trainer = pl.Trainer(
         max_epochs=epochs,
         precision="bf16-true",
-        accumulate_grad_batches=pieces,
         accelerator="cpu",
         gradient_clip_val=1.0,
         callbacks=[Ticks()],
@@ -397,7 +389,7 @@ def report(folder: Path, rows: list[str], seeds: list[int]) -> dict[str, Any]:
     rate = machine_rate()
     results: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     results |= {"bf16_gflops": round(rate), "rows": {}}
-    engines = {"medvlm": OURS, **PEERS}
+    engines: dict[str, dict[str, Any]] = {"medvlm": {}, **PEERS}
     for name in rows:  # what is timed comes first: the other seeds only show the losses
         for engine, options in engines.items():
             measure(engine, options, name, seeds[0], folder)

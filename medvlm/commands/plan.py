@@ -141,6 +141,9 @@ def show(console: Console, plan: Plan, config: Any) -> None:
         columns = [f"{value / GIB:.2f}" for value in plan.memory()[part.part]]
         table.add_row(part.part, f"{part.parameters:,}", f"{part.trainable:,}", *columns, f"{part.flops / 1e12:.2f}")
     console.print(table)
+    for part in plan.parts:
+        if part.estimated:
+            console.print(f"[yellow]estimate[/yellow]   {part.part}, from the sizes of its weights: {part.estimated}")
     for group in plan.groups:
         console.print(f"group      {group}")
     if plan.devices > 1:

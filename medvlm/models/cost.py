@@ -49,7 +49,11 @@ class Workload:
 
 @dataclass(frozen=True)
 class PartCost:
-    """Bytes and FLOPs of one part of the model in one step on one device."""
+    """Bytes and FLOPs of one part of the model in one step on one device.
+
+    `estimated` says why activations and FLOPs could not be counted and follow from the sizes of the weights instead;
+    empty where they were counted.
+    """
 
     part: Part
     parameters: int
@@ -59,6 +63,7 @@ class PartCost:
     optimizer: int
     activations: int
     flops: int
+    estimated: str = ""
 
     @property
     def bytes(self) -> int:
@@ -67,10 +72,11 @@ class PartCost:
 
 @dataclass(frozen=True)
 class Count:
-    """What one forward and backward pass took."""
+    """What one forward and backward pass took; `estimated` says why it could not be counted."""
 
     flops: int
     kept: int
+    estimated: str = ""
 
 
 def on_meta(config: Any, dtype: torch.dtype, attention: str | None = None) -> Any:
@@ -109,7 +115,9 @@ def part_costs(model: Any, tuning: Tuning, work: Workload, state_bytes: int) -> 
         total, trainable, weights, gradients = numbers[part]
         state = state_bytes * trainable
         count = counted[part]
-        costs.append(PartCost(part, total, trainable, weights, gradients, state, count.kept, count.flops))
+        costs.append(
+            PartCost(part, total, trainable, weights, gradients, state, count.kept, count.flops, count.estimated)
+        )
     return costs
 
 
@@ -169,14 +177,15 @@ def tower(base: Any, work: Workload, trains: bool) -> Count:
         if not (work.checkpointing and trains):
             return count_all
         return Count(count_all.flops * 4 // 3, count_all.kept // int(encoder.config.num_hidden_layers) * 2)
-    except (RuntimeError, TypeError, NotImplementedError, KeyError, AttributeError):
+    except (RuntimeError, TypeError, NotImplementedError, KeyError, AttributeError) as error:
         # A tower whose shapes depend on contents: linear layers only, a frozen one forward only.
+        why = f"{type(encoder).__name__} does not run without contents ({' '.join(str(error).split())[:80]})"
         weights = sum(parameter.numel() for parameter in encoder.parameters() if parameter.ndim >= 2)
         patches = count * (work.side // patch) ** 2
         flops = 2 * weights * patches * (3 if trains else 1)
         layers = int(getattr(encoder.config, "num_hidden_layers", 0) or getattr(encoder.config, "depth", 12))
         width = encoder.config.hidden_size
-        return Count(flops, 16 * layers * patches * width * work.cast if trains else 0)
+        return Count(flops, 16 * layers * patches * width * work.cast if trains else 0, why)
 
 
 def output_head(base: Any, work: Workload, trains: bool) -> Count:

@@ -7,6 +7,7 @@ thirds of the time on a CPU, and a quarter of the memory in bf16.
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,6 +54,8 @@ def lean_norms(model: nn.Module) -> int:
         weight, epsilon = getattr(module, "weight", None), _epsilon(module)
         if "RMSNorm" not in type(module).__name__ or epsilon is None or weight is None or weight.ndim != 1:
             continue
+        if len(inspect.signature(module.forward).parameters) != 1:
+            continue  # gated, or something else besides
         kind = (type(module), weight.numel(), weight.dtype)
         if kind not in known:
             known[kind] = _same(module, epsilon)

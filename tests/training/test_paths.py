@@ -11,6 +11,7 @@ from medvlm.models.chat import ChatEncoder
 from medvlm.training.collate import TrainingCollator, tokenise
 from medvlm.training.features import FeatureCache
 from medvlm.training.loss import fused_cross_entropy, supervised_loss
+from medvlm.training.norms import lean_norms
 from medvlm.training.packing import PackingCollator, position_rule
 from medvlm.training.selftest import why_not_cached, why_not_packed
 from tests.models.families import FAMILIES, build_family
@@ -64,6 +65,37 @@ def test_packed_rows_give_the_gradients_of_padded_ones_or_are_refused(loaded, ro
         assert_same(plain, gradients(loaded.model, packed))
     finally:
         loaded.model.set_attn_implementation(before)
+
+
+# Their norms scale by 1 + weight, or are layer norms.
+OWN_NORMS = {"paligemma", "gemma3", "qwen3_5"}
+
+
+def test_lean_norms_give_the_gradients_of_the_models_own(loaded, rows):
+    batch = TrainingCollator(loaded.processor.tokenizer.pad_token_id)(rows)
+    for name, parameter in loaded.model.named_parameters():
+        if "norm" in name:  # away from one, where weight and 1 + weight - 1 are alike
+            torch.nn.init.uniform_(parameter, 0.5, 1.5, generator=torch.Generator().manual_seed(len(name)))
+    plain = gradients(loaded.model, batch)
+    switched = lean_norms(loaded.model)
+    try:
+        assert bool(switched) == (loaded.name not in OWN_NORMS)
+        assert_same(plain, gradients(loaded.model, batch))
+    finally:
+        for module in loaded.model.modules():
+            vars(module).pop("forward", None)
+
+
+def test_lean_norms_leave_another_formula_alone():
+    class ShiftedRMSNorm(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.eps = torch.nn.Parameter(torch.ones(4)), 1e-6
+
+        def forward(self, x):
+            return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * (1 + self.weight)
+
+    assert lean_norms(torch.nn.Sequential(ShiftedRMSNorm())) == 0
 
 
 @pytest.mark.parametrize("projector", ["freeze", "full"])
