@@ -90,8 +90,8 @@ def packed_attention(
     parts = (one.split([sum(group) for group in groups], dim=2) for one in (query, key, value))
     rows: list[Tensor] = []
     for group, *part in zip(groups, *parts):
-        apart = (_apart(one, group) for one in part)  # [S, heads, L, D]
-        attended = _causal(*apart, scaling, dropout)
+        queries, keys, values = (_apart(one, group) for one in part)  # [S, heads, L, D]
+        attended = _causal(queries, keys, values, scaling, dropout)
         rows += [row[:, :length] for row, length in zip(attended.unbind(), group)]
     return torch.cat(rows, dim=1).transpose(0, 1)[None], None
 
