@@ -3,7 +3,7 @@
     python benchmarks/scoring.py --out benchmarks/results/scoring.json
 
 10,000 synthetic VQA answers (exact, closed, F1, intervals over patients) and 3,000 synthetic reports of about 60 words
-(BLEU 1-4, ROUGE-L, CIDEr, chrF, findings by the chest_xray pathway), each with its reference. Half of the sentences are
+(BLEU 1-4, ROUGE-L, CIDEr, METEOR's exact stage, chrF, findings by the chest_xray pathway), each with its reference. Half of the sentences are
 stock phrases, as in real reports; the others differ in side, size, place and wording, so that most are read only once.
 Peers score the same texts on the same tokens.
 """
@@ -23,7 +23,7 @@ import numpy as np
 
 from medvlm.dialogue.conversation import Conversation, Turn
 from medvlm.evaluation.report_findings import FindingScorer
-from medvlm.evaluation.text_metrics import bleu_orders, chrf, cider, rouge_l, tokens
+from medvlm.evaluation.text_metrics import bleu_orders, chrf, cider, meteor_exact, rouge_l, tokens
 from medvlm.evaluation.vqa import score_answers
 
 STOCK = (
@@ -56,7 +56,7 @@ WORDS = {
 
 
 def make_questions(count: int) -> tuple[list[Conversation], list[str]]:
-    """Half closed, half open, four questions a patient; two of three answers are right."""
+    """Half closed, half open, four questions a patient; two of three answers are right, the others all different."""
     rng = np.random.default_rng(0)
     words = ["right upper lobe", "axial", "pleural effusion", "two", "T2-weighted MRI", "the left hemidiaphragm"]
     rows, answers = [], []
@@ -67,7 +67,7 @@ def make_questions(count: int) -> tuple[list[Conversation], list[str]]:
         symbols["score"] = {"kind": "yes_no" if closed else "exact"}
         turns = (Turn("user", f"Question {n}?"), Turn("assistant", truth))
         rows.append(Conversation(f"q{n}", f"p{n // 4}", "test", turns, "vqa", symbols=symbols))
-        answers.append(truth if rng.random() < 2 / 3 else "it is not to be seen in this picture")
+        answers.append(truth if rng.random() < 2 / 3 else f"it is not to be seen in picture {n}")
     return rows, answers
 
 
@@ -117,6 +117,7 @@ def main() -> None:
         "reports, ROUGE-L, pycocoevalcap": lambda: Rouge().compute_score(*pairs),
         "reports, CIDEr": lambda: cider(written, references),
         "reports, CIDEr, pycocoevalcap": lambda: Cider().compute_score(*pairs),
+        "reports, METEOR (exact stage)": lambda: [meteor_exact(a, b) for a, b in zip(written, references)],
         "reports, chrF": lambda: chrf(written, references),
         "reports, chrF, sacrebleu": lambda: CHRF().corpus_score(written, [references]),
         "reports, findings": lambda: scorer.total(written, references),

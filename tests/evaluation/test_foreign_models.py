@@ -18,9 +18,9 @@ FAMILIES = ("smolvlm", "qwen2_5_vl")
 
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten synthetic patients, two of them held out, and conversations about them."""
+    """Three synthetic patients, the first held out, and conversations about them."""
     root = tmp_path_factory.mktemp("foreign")
-    cohort = make_cohort(root / "clinic", 10, 0, show_progress=False)
+    cohort = make_cohort(root / "clinic", 3, 0, show_progress=False)
     build_dataset(cohort, None, "chest_ct", root / "data", Mix(1, 1, 1), workers=1, progress=False)
     return root
 
