@@ -1,6 +1,7 @@
 """`medvlm fit|validate|test|predict`: Lightning's own command line over our modules and their data.
 
-`objective` says which: `finetune` (the default), `preference` on pairs, or `policy` on the model's own conversations.
+`objective` says which: `finetune` (the default), `contrastive` on pictures and descriptions, `preference` on pairs, or
+`policy` on the model's own conversations.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ CHECKPOINT_DEFAULTS: dict[str, Any] = {
     "checkpoint.enable_version_counter": False,
 }
 
-Objective = Literal["finetune", "preference", "policy"]
+Objective = Literal["finetune", "contrastive", "preference", "policy"]
 OBJECTIVES: dict[str, tuple[str, str, str]] = {
     "finetune": ("finetune", "FineTune", "data.ConversationData"),
+    "contrastive": ("contrastive", "Contrastive", "contrastive.PictureData"),
     "preference": ("preference", "Preference", "preference.PairData"),
     "policy": ("policy", "Policy", "episodes.EpisodeData"),
 }
