@@ -3,9 +3,9 @@
     python benchmarks/scoring.py --out benchmarks/results/scoring.json
 
 10,000 synthetic VQA answers (exact, closed, F1, intervals over patients) and 3,000 synthetic reports of about 60 words
-(BLEU 1-4, ROUGE-L, CIDEr, METEOR's exact stage, chrF, findings by the chest_xray pathway), each with its reference. Half of the sentences are
-stock phrases, as in real reports; the others differ in side, size, place and wording, so that most are read only once.
-Peers score the same texts on the same tokens.
+(BLEU 1-4, ROUGE-L, CIDEr, exact-stage METEOR, chrF, findings by the chest_xray pathway), each with its reference. Half
+of the sentences are stock phrases, as in real reports; the others differ in side, size, place and wording, so that most
+are read only once. Peers score the same texts on the same tokens.
 """
 
 from __future__ import annotations

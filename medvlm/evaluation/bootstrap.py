@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,13 +56,30 @@ def mean_intervals(
         raise ValueError(f"one patient a value is needed, got {sizes} values and {len(patients)} patients")
     _, owner = np.unique(np.asarray(patients), return_inverse=True)
     rows = [np.asarray(values, dtype=float) for values in columns]
-    # Sums of each patient, the number of its questions last: [patients, columns + 1].
+    # Sums of each patient, the number of its questions last: never 0, so that it can be divided by.
     sums = np.stack([np.bincount(owner, weights=row) for row in [*rows, np.ones(len(owner))]], axis=1)
-    drawn = np.concatenate([draws @ sums for draws in _draws(len(sums), resamples, seed)])
-    # Every patient has a question, so the last column is never 0.
-    means, tail = drawn[:, :-1] / drawn[:, -1:], (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    value = sums[:, :-1].sum(0) / len(owner)
+    return resampled(sums, lambda total: total[:, :-1] / total[:, -1:], resamples, level, seed)
+
+
+def resampled(
+    sums: np.ndarray,
+    statistics: Callable[[np.ndarray], np.ndarray],
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """Intervals of anything that is computed from sums over patients.
+
+    Args:
+        sums: `[patients, K]` what each patient adds.
+        statistics: `[R, K]` totals → `[R, S]` values.
+        resamples: bootstrap samples.
+        level: coverage.
+        seed: of the resampling.
+    """
+    drawn = statistics(np.concatenate([draws @ sums for draws in _draws(len(sums), resamples, seed)]))
+    value, tail = statistics(sums.sum(0, keepdims=True))[0], (1 - level) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
     return [Interval(*map(float, row)) for row in zip(value, low, high)]
 
 

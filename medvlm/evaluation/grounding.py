@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from medvlm.dialogue.score import Score
-from medvlm.evaluation.bootstrap import Interval, mean_interval
+from medvlm.evaluation.bootstrap import Interval, mean_interval, resampled
 
 VERSION = "1"
 _YES_NO = Score("yes_no")
@@ -71,19 +73,29 @@ def indices(outcomes: Sequence[EditOutcome], seed: int = 0) -> dict[str, Interva
     def both(answer: bool) -> list[bool]:
         return [_YES_NO.read(row.before) is answer and _YES_NO.read(row.after) is answer for row in touched]
 
-    understanding = mean(touched, [all(row.right) for row in touched])
-    indecision = mean(others, [row.changed for row in others])
-    f1 = None
-    if understanding is not None and indecision is not None:
-        steady = 1 - indecision.value
-        total = understanding.value + steady
-        value = 2 * understanding.value * steady / total if total else 0.0
-        f1 = Interval(value, value, value)
     return {
-        "true_understanding": understanding,
+        "true_understanding": mean(touched, [all(row.right) for row in touched]),
         "ignorance": mean(touched, [not any(row.right) for row in touched]),
         "stubborn_yes": mean(touched, both(True)),
         "stubborn_no": mean(touched, both(False)),
-        "indecision": indecision,
-        "f1": f1,
+        "indecision": mean(others, [row.changed for row in others]),
+        "f1": _f1(touched, others, seed),
     }
+
+
+def _f1(touched: Sequence[EditOutcome], others: Sequence[EditOutcome], seed: int) -> Interval | None:
+    """Of true understanding and 1 - indecision, over the same draws of patients."""
+    if not touched or not others:
+        return None
+    patients = sorted({row.patient for row in (*touched, *others)})
+    sums = np.zeros((len(patients), 4))
+    for row in touched:
+        sums[patients.index(row.patient), :2] += (all(row.right), 1)
+    for row in others:
+        sums[patients.index(row.patient), 2:] += (not row.changed, 1)
+
+    def harmonic(total: np.ndarray) -> np.ndarray:
+        understood, steady = total[:, 0] / np.maximum(total[:, 1], 1), total[:, 2] / np.maximum(total[:, 3], 1)
+        return (2 * understood * steady / np.maximum(understood + steady, 1e-12))[:, None]
+
+    return resampled(sums, harmonic, seed=seed)[0]

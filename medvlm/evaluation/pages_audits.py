@@ -138,7 +138,7 @@ def grounding_page(
         charts=(Chart("Indices", bars(found)),),
         tables=(explained("Indices", "index", found, GROUNDING_TEXT),),
         cases=worst_cases(wrong, view),
-        cases_note="Answers that do not follow the edit; the pictures before and after it.",
+        cases_note="Answers that do not follow the edit; the picture before it on the left, after it on the right.",
         signatures=tuple(signatures.values()),
     )
 

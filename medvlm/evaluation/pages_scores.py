@@ -197,7 +197,7 @@ def duplicates_page(matches: Sequence[Match], counts: tuple[int, int], folders: 
             ),
         ),
         cases=worst_cases(matches, view),
-        cases_note="The nearest pairs; the test picture above, the training picture below.",
+        cases_note="The nearest pairs; the test picture on the left, the training picture on the right.",
     )
 
 
