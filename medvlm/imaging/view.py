@@ -20,6 +20,8 @@ from medvlm.storage import atomic_path
 
 # Where the three axial slices of an overview lie: fractions of the extent of the lungs (or body), from below.
 FRACTIONS = (0.72, 0.48, 0.24)
+# zlib's level for pictures: a third of the time of the usual 6, a fifth more bytes.
+PNG_LEVEL = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ class View:
     def save(self, path: Path | str) -> None:
         """Write a PNG."""
         with atomic_path(Path(path)) as temporary:
-            self.image.save(temporary, format="PNG", optimize=False)
+            self.image.save(temporary, format="PNG", compress_level=PNG_LEVEL)
 
 
 def overview(series: Series, size: int = 224) -> View:

@@ -14,7 +14,7 @@ from medvlm.findings.codes import concept_of
 from medvlm.findings.finding import Evidence, Finding
 from medvlm.imaging.planes import AXES, Plane, slice_at
 from medvlm.imaging.study import Series, Volume
-from medvlm.imaging.view import View, overview, slice_view
+from medvlm.imaging.view import PNG_LEVEL, View, overview, slice_view
 from medvlm.imaging.windows import Window, default_window, named_window
 from medvlm.reporting.report import KeyImage
 
@@ -84,7 +84,7 @@ def _draw_finding(
         picture = view.image
         if place.box is not None:
             draw_brackets(picture, view, place.box)
-        picture.save(folder / overlay, format="PNG")
+        picture.save(folder / overlay, format="PNG", compress_level=PNG_LEVEL)
     many = volume.array.shape[2] > 1
     return KeyImage(
         file=f"{stem}.png",

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,9 @@ def _common(report: Report) -> dict[str, Any]:
     return {"report": report, "image_of": {finding.id: image_of(report, finding) for finding in report.findings}}
 
 
+@cache
 def _environment() -> jinja2.Environment:
+    """One for all reports: it keeps the compiled templates."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medvlm.reporting", "templates"),
         autoescape=True,
@@ -131,5 +134,5 @@ def _preview(path: Path) -> str:
     buffer = io.BytesIO()
     with Image.open(path) as image:
         image.thumbnail((PREVIEW, PREVIEW), Image.Resampling.LANCZOS)
-        image.save(buffer, format="WEBP", quality=85)
+        image.save(buffer, format="WEBP", quality=85, method=2)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
