@@ -38,6 +38,7 @@ class Outcome:
         triggers: what the model called, in order.
         expected: the trigger the question needs, or "".
         reference: judged right if answered straight from the expert's findings; the ceiling of the `with` arm.
+        calls: how many calls were made until the answer.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Outcome:
     triggers: tuple[str, ...]
     expected: str
     reference: bool | None
+    calls: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,22 +88,36 @@ class TriggerRates:
         needed: share of questions that need an expert on which one was called.
         not_needed: share of the others on which one was called.
         right: share of questions that need an expert on which exactly the right call was made first.
+        precision: share of questions on which one was called that need one.
+        wrong_argument: share of questions that need an expert, and on which one was called, whose first call was
+            another than the right one.
+        calls: calls a question, over all questions with experts on offer.
     """
 
     needed: Interval | None
     not_needed: Interval | None
     right: Interval | None
+    precision: Interval | None = None
+    wrong_argument: Interval | None = None
+    calls: float = 0.0
+
+    @property
+    def rates(self) -> dict[str, Interval | None]:
+        """The shares by name."""
+        names = ("needed", "not_needed", "right", "precision", "wrong_argument")
+        return {name: getattr(self, name) for name in names}
 
     def to_json(self) -> dict[str, Any]:
-        rows = {"needed": self.needed, "not_needed": self.not_needed, "right": self.right}
-        return {name: row.to_json() if row else None for name, row in rows.items()}
+        rows = {name: row.to_json() if row else None for name, row in self.rates.items()}
+        return {**rows, "calls": round(self.calls, 4)}
 
 
 @dataclass(frozen=True)
 class ClosedLoop:
     """All that was measured; `conversations` are the exchanges of the `with` arm.
 
-    `rephrased` is arm → mean and worst case, where questions were asked in several wordings.
+    `expert_seconds` is the time in which experts ran, all questions together (each study is read once). `rephrased` is
+    arm → mean and worst case, where questions were asked in several wordings.
     """
 
     tasks: tuple[TaskRow, ...]
@@ -109,6 +125,7 @@ class ClosedLoop:
     trigger: TriggerRates
     outcomes: tuple[Outcome, ...]
     conversations: tuple[Conversation, ...]
+    expert_seconds: float = 0.0
     rephrased: Mapping[str, Robustness | None] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,6 +136,7 @@ class ClosedLoop:
             "kind": "closed_loop",
             "patients": len({outcome.patient for outcome in self.outcomes}),
             "trigger": self.trigger.to_json(),
+            "expert_seconds": round(self.expert_seconds, 2),
             "overall": self.overall.to_json() if self.overall else None,
             "tasks": [row.to_json() for row in self.tasks],
             "rephrased": {arm: row.to_json() for arm, row in self.rephrased.items() if row},
@@ -174,6 +192,7 @@ def run_closed_loop(
         _trigger_rates(outcomes, seed),
         tuple(outcomes),
         tuple(finished[:count]),
+        desk.seconds,
         rephrased,
         {"accuracy": str(signed)},
     )
@@ -218,6 +237,7 @@ class _Question:
             triggers=tuple(calls),
             expected=self.expected,
             reference=self.correct(self.conversation.turns[-1].text),
+            calls=len(case.calls),
         )
 
 
@@ -257,4 +277,7 @@ def _trigger_rates(outcomes: Sequence[Outcome], seed: int) -> TriggerRates:
         needed=rate(needing, lambda row: bool(row.triggers)),
         not_needed=rate(others, lambda row: bool(row.triggers)),
         right=rate(needing, lambda row: row.triggers == (row.expected,)),
+        precision=rate([row for row in offered if row.triggers], lambda row: bool(row.expected)),
+        wrong_argument=rate([row for row in needing if row.triggers], lambda row: row.triggers[0] != row.expected),
+        calls=sum(row.calls for row in offered) / len(offered),
     )

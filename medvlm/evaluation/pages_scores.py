@@ -15,6 +15,7 @@ from medvlm.evaluation.page import (
     Table,
     answer_view,
     bars,
+    explained,
     interval_text,
     picture_address,
     words,
@@ -99,6 +100,15 @@ def answers_page(result: VqaResult, model: str, root: Path) -> Page:
     )
 
 
+CALL_TEXT = {
+    "needed": "questions that need an expert: one was called",
+    "not_needed": "questions that need none: one was called all the same",
+    "right": "questions that need an expert: exactly the right call came first",
+    "precision": "questions on which one was called: it was needed",
+    "wrong_argument": "questions that need an expert and on which one was called: the first call was another",
+}
+
+
 def loop_page(result: ClosedLoop, model: str, root: Path) -> Page:
     """The closed loop with and without the expert."""
     images = {row.id: row.images[0] for row in result.conversations if row.images}
@@ -113,10 +123,14 @@ def loop_page(result: ClosedLoop, model: str, root: Path) -> Page:
     rows = [*result.tasks, *([result.overall] if result.overall else [])]
     return Page(
         title="Closed loop: with and without the expert",
-        about=(f"model {model}", "The model itself calls the expert; the expert really runs."),
+        about=(
+            f"model {model}",
+            f"The model itself calls the expert; the expert really runs. {result.trigger.calls:.2f} calls a question; "
+            f"experts ran for {result.expert_seconds:.1f} s in all.",
+        ),
         charts=(
             Chart("Gain by the expert", bars({row.task: row.gain for row in rows}, signed=True)),
-            Chart("Calls", bars({name: getattr(result.trigger, name) for name in ("needed", "not_needed", "right")})),
+            Chart("Calls", bars(result.trigger.rates)),
         ),
         tables=(
             Table(
@@ -134,6 +148,7 @@ def loop_page(result: ClosedLoop, model: str, root: Path) -> Page:
                     for row in rows
                 ),
             ),
+            explained("Calls", "rate", result.trigger.rates, CALL_TEXT),
             *robustness_table({f"{arm} expert": row for arm, row in result.rephrased.items()}),
         ),
         cases=worst_cases(wrong, view),

@@ -75,8 +75,14 @@ def test_trigger_rates_count_calls_where_they_are_and_are_not_needed(test_set, d
     needing = [c for c in test_set[1] if c.symbols["needs_expert"]]
     heart_questions = [c for c in needing if c.symbols["trigger"] == "<CHEST_CT(heart)>"]
     assert always.trigger.right.value == pytest.approx(len(heart_questions) / len(needing))
+    # The rest are the wrong calls; one call each, also where none was needed: precision is the share that needs one.
+    assert always.trigger.wrong_argument.value == pytest.approx(1 - len(heart_questions) / len(needing))
+    assert always.trigger.precision.value == pytest.approx(len(needing) / len(test_set[1]))
+    assert always.trigger.calls == 1.0
     never = run_closed_loop(test_set[1], lambda batch: ["No nodule."] * len(batch), desk)
     assert (never.trigger.needed.value, never.trigger.not_needed.value) == (0.0, 0.0)
+    assert never.trigger.precision is None
+    assert never.trigger.calls == 0.0
 
 
 def test_results_and_table_say_the_same(test_set, desk):
