@@ -147,9 +147,16 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def explained(title: str, name: str, rows: Mapping[str, Interval | None], meaning: Mapping[str, str]) -> Table:
-    """A table of intervals with what each is."""
-    cells = tuple((words(key), interval_text(row), meaning[key]) for key, row in rows.items())
+def explained(
+    title: str,
+    name: str,
+    rows: Mapping[Any, Interval | None],
+    meaning: Mapping[str, str],
+    signed: Sequence[str] = (),
+) -> Table:
+    """A table of intervals with what each is; those in `signed` are differences in points."""
+    texts = {key: gain(row) if row is not None and key in signed else interval_text(row) for key, row in rows.items()}
+    cells = tuple((words(key), text, meaning[key]) for key, text in texts.items())
     return Table(title, (name, "value (95 % CI)", MEANING), cells)
 
 

@@ -89,12 +89,12 @@ def trust_page(audit: TrustAudit, model: str, root: Path, images: Mapping[str, s
             explained(
                 "Conditions", "condition", {name: audit.accuracy.get(name) for name in CONDITIONS}, CONDITION_TEXT
             ),
-            explained("Measures", "measure", audit.measures, MEASURE_TEXT),
+            explained("Measures", "measure", audit.measures, MEASURE_TEXT, SIGNED),
             Table(
                 "By question",
-                ("question", "n", "no expert", "true expert", "answered rightly alone, expert wrong", "blind faith"),
+                ("question", "n", "no expert", "true expert", "faced", "blind faith"),
                 by_task,
-                "A question can meet two wrong experts, a flipped and a swapped one.",
+                "Faced: wrong experts (a flipped and a swapped one) on questions that the model answers rightly alone.",
             ),
         ),
         cases=worst_cases(misled, view),

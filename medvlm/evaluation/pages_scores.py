@@ -58,7 +58,7 @@ def answers_page(result: VqaResult, model: str, root: Path) -> Page:
     heads = ("questions", "n", "accuracy (95 % CI)", "token F1", "recall", *(f"{name} picture" for name in controls))
     rows = tuple(
         (
-            group.name,
+            words(group.name),
             f"{group.questions:,}",
             interval_text(group.accuracy),
             percent(group.f1.value),
@@ -75,7 +75,7 @@ def answers_page(result: VqaResult, model: str, root: Path) -> Page:
                 ("questions", *(f"reliance: {n}" for n in controls), *(f"sensitivity: {n}" for n in controls)),
                 tuple(
                     (
-                        group.name,
+                        words(group.name),
                         *(gain(group.reliance[name]) for name in controls),
                         *(interval_text(group.sensitivity[name]) for name in controls),
                     )
