@@ -94,7 +94,12 @@ def _plan_stage(run: Run, stage: Stage, earlier: Sequence[Stage], start: str, sc
     each = plan.work.rows
     seconds = plan.seconds
     sampling = 0.0
-    if stage.objective != "finetune":
+    if stage.objective == "contrastive":
+        count = round(len({row.images for row in rows}) * scale)
+        each = int(stage.settings.get("data.pictures", 64))
+        half = sum(part.flops for part in plan.parts if part.part != "language") / max(1, plan.flops)
+        seconds *= half * each / max(1, plan.work.images)
+    elif stage.objective != "finetune":
         seconds *= 1 + FORWARD  # the reference
         sampling = _sampling_seconds(stage, rows[:SCRIPTS], start) * count
     if stage.objective == "preference":
@@ -143,7 +148,8 @@ def _settings(run: Run, stage: Stage, folder: Path, start: str) -> Any:
 
 def _plain(stage: Stage) -> dict[str, Any]:
     """Settings that fine-tuning knows, too: those of objectives are left out."""
-    own = ("model.policy", "model.preference", "model.ppo", "data.episodes", "data.updates", "model.pathway")
+    own: tuple[str, ...] = ("model.policy", "model.preference", "model.contrastive", "model.pathway", "model.knowledge")
+    own += ("data.episodes", "data.updates", "data.pictures")
     return {key: value for key, value in stage.settings.items() if not key.startswith(own)}
 
 

@@ -36,14 +36,15 @@ def make_card(curriculum: Curriculum, data: dict[str, Any], finished: Sequence[d
         "versions": {name: version(name) for name in ("torch", "transformers", "lightning")},
         "stages": list(finished),
         "forgetting": {
-            name: {stage["id"]: stage["tests"][name]["answers"] for stage in finished} for name in curriculum.skills
+            name: {stage["id"]: stage["tests"][name]["answers"] for stage in finished if stage["tests"]}
+            for name in curriculum.skills
         },
     }
 
 
 def forgetting_table(card: dict[str, Any]) -> list[str]:
     """The forgetting table as lines of text: skills down, stages across, per cent."""
-    stages = [stage["id"] for stage in card["stages"]]
+    stages = [stage["id"] for stage in card["stages"] if stage["tests"]]
     width = max(map(len, card["forgetting"]), default=5) + 2
     lines = [f"{'right answers':<{max(width, 15)}}" + "".join(f"{name:>12}" for name in stages)]
     for skill, row in card["forgetting"].items():

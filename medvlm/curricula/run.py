@@ -101,7 +101,8 @@ class Run:
         counts = self._write_data(folder / "data", stage, earlier, model)
         self._fit(folder, stage, model)
         fitted = time.monotonic() - begin
-        tests = self.tests(load_model(str(folder / "fit" / "model")), folder / "outcomes.jsonl")
+        trained = str(folder / "fit" / "model")
+        tests = self.tests(load_model(trained), folder / "outcomes.jsonl") if stage.tested else {}
         write_json(
             folder / "stage.json",
             {
@@ -160,7 +161,7 @@ class Run:
         """The options of `medvlm fit` for a stage."""
         fit = folder / "fit"
         settings = dict(self.curriculum.settings) | dict(stage.settings)
-        if stage.objective == "policy":
+        if stage.objective in ("contrastive", "policy"):
             settings["model.pathway"] = str(self.scorer.pathway.file)
         argv = ["fit", "--objective", stage.objective, "--seed_everything", str(self.curriculum.seed)]
         argv += [f"--model.name={model}", f"--trainer.default_root_dir={fit}", "--samples.count=0"]

@@ -13,7 +13,7 @@ from medvlm.content import find_content
 from medvlm.errors import MedVLMError
 from medvlm.storage import read_json
 
-Objective = Literal["finetune", "preference", "policy"]
+Objective = Literal["contrastive", "finetune", "preference", "policy"]
 Order = Literal["standard", "conclusion_first", "random", "subset", "mixed"]
 Kind = Literal["pathway", "caption", "plain", "expert"]
 Turned = Literal["no", "mirrored", "square"]
@@ -118,13 +118,15 @@ class Stage:
 
     Attributes:
         id: name of its folder.
-        objective: `finetune`, `preference` (pairs from the model's own answers) or `policy`.
+        objective: `contrastive` (pictures against descriptions of their symbols), `finetune`, `preference` (pairs from
+            the model's own answers) or `policy`.
         sources: source → weight; a weight of 2 shows each of its conversations twice an epoch, 0.5 half of them.
         replay: share of the conversations of earlier stages that is shown again.
         gate: skill → accuracy (0..1) below which the curriculum stops after this stage.
         stop: when the stage ends early.
         start: begin with the model of this earlier stage, or `new` for the one before all stages, instead of with the
             stage before; so one file holds arms that are compared.
+        tested: test the skills after the stage.
         group: preference: conversations sampled for each script to find pairs.
         images: preference: other pictures that the right answers are set against (`blank`, `shuffled`).
         settings: options of `medvlm fit`, such as `trainer.max_epochs: 4`.
@@ -137,6 +139,7 @@ class Stage:
     gate: Mapping[str, float] = field(default_factory=dict)
     stop: Stop | None = None
     start: str = ""
+    tested: bool = True
     group: int = 4
     images: tuple[str, ...] = ("blank", "shuffled")
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -256,6 +259,8 @@ def _check(curriculum: Curriculum) -> None:
             raise MedVLMError(f"{where}: has no sources.")
         for name in stage.sources:
             _known(name, curriculum.sources, f"{where}, sources")
+        if stage.gate and not stage.tested:
+            raise MedVLMError(f"{where}: a gate needs the stage's tests; leave 'tested: false' out.")
         for name in stage.gate:
             _known(name, curriculum.skills, f"{where}, gate")
         if stage.start:

@@ -16,18 +16,20 @@ from rich.console import Console
 
 from medvlm.curricula import load_curriculum
 from medvlm.curricula.run import Run
-from medvlm.curricula.spec import Curriculum, Stop
+from medvlm.curricula.spec import Curriculum, Stage, Stop
 from medvlm.errors import MedVLMError
 from medvlm.storage import read_json
 
-SLOTS = {"quality", "cells", "abnormality", "proliferation"}
+
+def stage_of(curriculum: Curriculum, name: str) -> Stage:
+    return next(stage for stage in curriculum.stages if stage.id == name)
 
 
 def small(patients: int = 20) -> Curriculum:
     """The marrow curriculum on few patients, one epoch a stage, without gates."""
     curriculum = load_curriculum("bone_marrow")
     stages = tuple(
-        replace(stage, gate={}, settings=dict(stage.settings) | {"trainer.max_epochs": 1})
+        replace(stage, gate={}, stop=None, settings=dict(stage.settings) | {"trainer.max_epochs": 1})
         for stage in curriculum.stages
     )
     return replace(curriculum, cases=replace(curriculum.cases, patients=patients), stages=stages)
@@ -45,7 +47,7 @@ def test_conversations_ask_only_the_slots_of_their_source(prepared: Run) -> None
     # 20 patients are two blocks of ten: 14 for training, four conversations each.
     assert len(rows) == 14 * prepared.curriculum.sources["look"].per_study
     asked = {slot for row in rows for slot in row.symbols["asked"]}
-    assert asked == SLOTS
+    assert asked == {"cells", "proliferation"}
     assert all(Path(row.images[0]).is_file() for row in rows)
 
 
@@ -78,7 +80,7 @@ def test_heldout_tests_ask_in_words_that_training_does_not_have(prepared: Run) -
 
 def test_weights_and_replay_set_what_a_stage_shows(prepared: Run) -> None:
     curriculum, shelf = prepared.curriculum, prepared.shelf
-    look, reason, prefer, _ = curriculum.stages
+    look, reason, prefer = (stage_of(curriculum, name) for name in ("look", "reason", "prefer"))
     looked, reasoned = 14 * curriculum.sources["look"].per_study, 14 * curriculum.sources["reason"].per_study
     assert len(shelf.mixture(look, (), "train")) == looked
     assert len(shelf.mixture(reason, (look,), "train")) == reasoned + round(reason.replay * looked)
@@ -90,12 +92,13 @@ def test_weights_and_replay_set_what_a_stage_shows(prepared: Run) -> None:
 
 def test_a_side_branch_builds_on_the_stage_it_starts_from(prepared: Run) -> None:
     curriculum = prepared.curriculum
-    branch = replace(curriculum.stages[1], id="branch", start="look")
-    fresh = replace(curriculum.stages[1], id="fresh", start="new")
+    branch = replace(stage_of(curriculum, "reason"), id="branch", start="look")
+    fresh = replace(stage_of(curriculum, "reason"), id="fresh", start="new")
     curriculum = replace(curriculum, stages=(*curriculum.stages, branch, fresh))
-    assert [stage.id for stage in curriculum.before(branch)] == ["look"]
+    assert [stage.id for stage in curriculum.before(branch)] == ["see", "look"]
     assert curriculum.before(fresh) == ()
-    assert [stage.id for stage in curriculum.before(curriculum.stages[3])] == ["look", "reason", "prefer"]
+    last = stage_of(curriculum, "align")
+    assert [stage.id for stage in curriculum.before(last)] == ["see", "look", "reason", "prefer"]
 
 
 def test_an_exchanged_picture_is_of_another_patient_with_another_truth(prepared: Run) -> None:
@@ -116,13 +119,14 @@ def test_a_folder_of_other_settings_is_refused(prepared: Run) -> None:
 def test_all_objectives_run_and_a_finished_stage_is_not_done_again(tmp_path: Path) -> None:
     first = small()
     card = Run(first, tmp_path, Console(quiet=True), workers=1)()
-    assert [stage["objective"] for stage in card["stages"]] == ["finetune", "finetune", "preference", "policy"]
+    objectives = ["contrastive", "finetune", "finetune", "preference", "policy"]
+    assert [stage["objective"] for stage in card["stages"]] == objectives
     assert set(card["forgetting"]["signs"]) == {"look", "reason", "prefer", "align"}
     for test in card["stages"][-1]["tests"].values():
         assert {"answers", "whole", "inconsistent", "blank", "shuffled"} <= set(test)
-    begun = (tmp_path / "01-look" / "stage.json").stat().st_mtime_ns
+    begun = (tmp_path / "02-look" / "stage.json").stat().st_mtime_ns
     again = Run(first, tmp_path, Console(quiet=True), workers=1)()
-    assert (tmp_path / "01-look" / "stage.json").stat().st_mtime_ns == begun
+    assert (tmp_path / "02-look" / "stage.json").stat().st_mtime_ns == begun
     assert again == card == read_json(tmp_path / "card.json")
 
 
@@ -130,11 +134,9 @@ def test_all_objectives_run_and_a_finished_stage_is_not_done_again(tmp_path: Pat
 def test_a_stage_ends_when_its_skill_is_reached(tmp_path: Path) -> None:
     """Right answers are at least 0 %, so the first epoch of four is enough."""
     curriculum = small()
-    look = replace(
-        curriculum.stages[0],
-        stop=Stop("signs", reached=0.0),
-        settings=dict(curriculum.stages[0].settings) | {"trainer.max_epochs": 4, "trainer.log_every_n_steps": 1},
-    )
+    look = stage_of(curriculum, "look")
+    longer = {"trainer.max_epochs": 4, "trainer.log_every_n_steps": 1}
+    look = replace(look, stop=Stop("signs", reached=0.0), settings=dict(look.settings) | longer)
     curriculum = replace(curriculum, stages=(look,), skills={"signs": curriculum.skills["signs"]})
     run = Run(curriculum, tmp_path, Console(quiet=True), workers=1)
     run()
@@ -150,14 +152,16 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_tests(tmp_path: Path) -> 
     curriculum = tmp_path / "curriculum.yaml"
     shipped = yaml.safe_load((load_curriculum("bone_marrow").path).read_text())
     shipped["cases"]["patients"] = 20
-    shipped["settings"]["checkpoint.every_n_train_steps"] = 2
+    shipped["settings"]["checkpoint.every_n_train_steps"] = 1
     shipped["skills"] = {"standard": {"source": "standard"}}
     for stage in shipped["stages"]:
         stage.pop("gate", None)
+        stage.pop("stop", None)
+        stage["settings"]["trainer.max_epochs"] = 1
     curriculum.write_text(yaml.safe_dump(shipped))
     whole = _run(curriculum, tmp_path / "whole", kills=())
-    # Killed in the first and in the third stage, each time after its first checkpoint.
-    stopped = _run(curriculum, tmp_path / "stopped", kills=("01-look", "04-align"))
+    # Killed in a fine-tuning and in a policy stage, each time after the first checkpoint.
+    stopped = _run(curriculum, tmp_path / "stopped", kills=("02-look", "05-align"))
     assert [stage["tests"] for stage in whole["stages"]] == [stage["tests"] for stage in stopped["stages"]]
 
 
