@@ -19,6 +19,7 @@ def answers(
     controls: list[Literal["blank", "noise", "shuffled", "inverted"]] = ["blank"],  # noqa: B006 (jsonargparse shows it)
     circular: bool = False,
     experts: Literal["given", "none"] = "given",
+    confidence: bool = False,
     limit: int | None = None,
     max_new_tokens: int = 64,
     batch_size: int = 16,
@@ -40,17 +41,22 @@ def answers(
         controls: altered pictures that are asked about as well: blank, noise, shuffled (another patient's), inverted.
         circular: ask multiple-choice questions with their options in every circular order, all of which must be right.
         experts: given shows expert turns that a conversation holds (teacher-forced); none asks from the picture alone.
+        confidence: how sure the model is of each answer as well, for risk against coverage; a prediction file may have
+            a confidence in each line.
         limit: ask only the first so many questions.
         max_new_tokens: longest answer, in tokens.
         batch_size: conversations decoded together.
         device: where the model runs: cpu, cuda, cuda:1, ...
         seed: of controls and bootstrap.
     """
+    from functools import partial
+
     from rich.table import Table
 
     from medvlm.dialogue.conversation import read_conversations
     from medvlm.errors import MedVLMError
     from medvlm.evaluation.circular import circular_set
+    from medvlm.evaluation.confidence import answer_confidences
     from medvlm.evaluation.page import interval_text
     from medvlm.evaluation.pages_scores import answers_page
     from medvlm.evaluation.table import percent
@@ -65,15 +71,18 @@ def answers(
     if bool(model) == (predictions is not None):
         raise MedVLMError("give either --model or --predictions.")
     if predictions is not None:
-        given = {str(row["id"]).partition("#")[0]: str(row["answer"]) for row in read_jsonl(predictions)}
+        given = {str(row["id"]).partition("#")[0]: row for row in read_jsonl(predictions)}
         missing = [row.id for row in test if row.id not in given]
         if missing:
             raise MedVLMError(f"{predictions}: no answer for {len(missing)} questions, such as {missing[0]}.")
-        result = score_answers(test, [given[row.id] for row in test], seed=seed)
+        said = [given[row.id] for row in test]
+        known = [float(row["confidence"]) for row in said] if all("confidence" in row for row in said) else None
+        result = score_answers(test, [str(row["answer"]) for row in said], seed=seed, confidence=known)
     else:
         with console.status("answers"):
             generate = open_generator(model, file.parent, batch_size, device, max_new_tokens)
-            result = ask_all(test, generate, file.parent, controls, out / "pictures", seed)
+            sure = partial(answer_confidences, generate) if confidence else None
+            result = ask_all(test, generate, file.parent, controls, out / "pictures", seed, sure)
     shown = tuple(result.groups[0].controls)
     table = Table("questions", "n", "accuracy (95 % CI)", "F1", *(f"{name} picture" for name in shown), box=None)
     for group in [group for group in result.groups if group.name in ("all", "closed", "open")]:
@@ -82,6 +91,9 @@ def answers(
             group.name, f"{group.questions:,}", interval_text(group.accuracy), percent(group.f1.value), *cells
         )
     console.print(table)
+    if result.selective is not None:
+        shares = ", ".join(f"{percent(value)} of {percent(kept)}" for kept, value in result.selective.accuracy.items())
+        console.print(f"accuracy of the surest answers: {shares}")
     if result.rephrased is not None:
         worst = interval_text(result.rephrased.worst)
         console.print(f"right in every wording or order: {worst} of {result.rephrased.groups} questions")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medvlm.evaluation.closed_loop import ClosedLoop, Outcome
 from medvlm.evaluation.compare import Comparison
+from medvlm.evaluation.confidence import Selective
 from medvlm.evaluation.contamination import Match
 from medvlm.evaluation.page import (
     CaseView,
@@ -93,11 +94,23 @@ def answers_page(result: VqaResult, model: str, root: Path) -> Page:
         title="Answers to given questions",
         about=(f"model {model}", f"{len(result.outcomes):,} questions"),
         charts=(Chart("Accuracy", bars(shown)),),
-        tables=(*tables, *robustness_table({"": result.rephrased})),
+        tables=(*tables, *_selective_table(result.selective), *robustness_table({"": result.rephrased})),
         cases=worst_cases(wrong, view),
         cases_note="Wrong answers, those that share no word with the truth first.",
         signatures=tuple(str(signature) for signature in result.signatures.values()),
     )
+
+
+def _selective_table(found: Selective | None) -> tuple[Table, ...]:
+    if found is None:
+        return ()
+    rows = tuple((percent(coverage), percent(value)) for coverage, value in found.accuracy.items())
+    data = found.to_json()
+    note = (
+        f"Area under risk against coverage {data['aurc']:.3f}; perfect confidence would reach {data['aurc_best']:.3f}, "
+    )
+    note += f"confidence that says nothing {data['aurc_random']:.3f}."
+    return (Table("Answers given only where it is sure", ("surest answers given", "accuracy of them"), rows, note),)
 
 
 CALL_TEXT = {

@@ -6,7 +6,7 @@ No expert runs here; findings that a conversation holds are given as they are, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ from medvlm.dialogue.loop import GenerateBatch
 from medvlm.errors import MedVLMError
 from medvlm.evaluation.answers import NORM, VERSION, Marked, mark
 from medvlm.evaluation.bootstrap import Interval, mean_intervals
+from medvlm.evaluation.confidence import Selective, selective
 from medvlm.evaluation.pictures import Control, with_control
 from medvlm.evaluation.rephrase import Robustness, groups_of, robustness
 from medvlm.evaluation.signature import Signature, sign
+
+Confidences = Callable[[Sequence[Conversation], Sequence[str]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,16 @@ _PER_CONTROL = ("controls", "reliance", "sensitivity")
 
 @dataclass(frozen=True)
 class VqaResult:
-    """What `medvlm evaluate answers` writes; `rephrased` where questions stand in several wordings."""
+    """What `medvlm evaluate answers` writes; `rephrased` where questions stand in several wordings.
+
+    `selective` is how accurate the surest answers are, where confidences are known.
+    """
 
     groups: tuple[Group, ...]
     signatures: Mapping[str, Signature]
     outcomes: tuple[VqaOutcome, ...]
     rephrased: Robustness | None = None
+    selective: Selective | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -99,6 +106,7 @@ class VqaResult:
             "patients": len({row.patient for row in self.outcomes}),
             "groups": [group.to_json() for group in self.groups],
             "rephrased": self.rephrased.to_json() if self.rephrased else None,
+            "selective": self.selective.to_json() if self.selective else None,
             "signatures": {name: str(signature) for name, signature in self.signatures.items()},
         }
 
@@ -110,6 +118,7 @@ def ask_all(
     controls: Sequence[Control] = (),
     folder: Path | None = None,
     seed: int = 0,
+    sure: Confidences | None = None,
 ) -> VqaResult:
     """Ask every question, with its picture and with each control, and score the answers.
 
@@ -120,6 +129,7 @@ def ask_all(
         controls: altered pictures to ask with as well.
         folder: where altered pictures are written; needed with controls.
         seed: of the controls and the bootstrap.
+        sure: (conversations, answers) → confidence of each, where risk against coverage is wanted.
 
     Raises:
         MedVLMError: a conversation does not end with an answer, or there are none.
@@ -136,7 +146,7 @@ def ask_all(
         if folder is None:
             raise ValueError("controls need a folder for their pictures")
         others[control] = generate(with_control(prompts, root, control, folder, seed))
-    return score_answers(test, answers, others, seed)
+    return score_answers(test, answers, others, seed, sure(prompts, answers) if sure else None)
 
 
 def without_experts(row: Conversation) -> Conversation:
@@ -150,8 +160,9 @@ def score_answers(
     answers: Sequence[str],
     controls: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
+    confidence: Sequence[float] | None = None,
 ) -> VqaResult:
-    """Score answers that are there already (a prediction file of any model)."""
+    """Score answers that are there already (a prediction file of any model), with their confidence if it is known."""
     controls = controls or {}
     outcomes = []
     for number, (row, answer) in enumerate(zip(test, answers, strict=True)):
@@ -166,7 +177,8 @@ def score_answers(
     for name in controls:
         signatures[name] = base.named("accuracy", picture=name)
     groups = tuple(_groups(test, outcomes, tuple(controls), seed))
-    return VqaResult(groups, signatures, tuple(outcomes), robustness(outcomes, groups_of(test), seed))
+    kept = None if confidence is None else selective(confidence, [row.correct for row in outcomes])
+    return VqaResult(groups, signatures, tuple(outcomes), robustness(outcomes, groups_of(test), seed), kept)
 
 
 def _question(row: Conversation) -> str:

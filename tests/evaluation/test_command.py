@@ -46,10 +46,11 @@ def test_a_plain_transformers_folder_is_evaluated_without_any_training(folder, t
     saved.model.save_pretrained(tmp_path / "model")
     saved.processor.save_pretrained(tmp_path / "model")
     arguments = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "r"), "--max_new_tokens", "4"]
-    main(["evaluate", "answers", str(folder), *arguments])
+    main(["evaluate", "answers", str(folder), *arguments, "--confidence", "true"])
     data = json.loads((tmp_path / "r" / "results.json").read_text())
     assert data["groups"][0]["questions"] == 4
     assert "blank" in data["groups"][0]["controls"]
+    assert set(data["selective"]["accuracy"]) == {"1", "0.8", "0.6", "0.4", "0.2"}
     assert "loop:none" in data["signatures"]["accuracy"]
     assert len((tmp_path / "r" / "outcomes.jsonl").read_text().splitlines()) == 4
 
