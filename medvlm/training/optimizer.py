@@ -10,7 +10,7 @@ it in a fraction of the steps that AdamW takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -20,6 +20,10 @@ from torch.optim.adamw import adamw
 # Quintic Newton-Schulz iteration towards the nearest orthogonal matrix, steepest at zero (Jordan et al., 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
+# Numbers that are updated together: what is computed on the way then takes some 50 MB, however large the model.
+TOGETHER = 2**22
+# Parameter, gradient, master, mean, square (or slices of them), step.
+Piece = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class MasterOptimizer(torch.optim.Optimizer):
@@ -51,14 +55,32 @@ class MasterOptimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if not parameters:
+            if not group["muon"]:
+                for pieces in _together(self._pieces(group["params"])):
+                    _adamw(group, pieces)
                 continue
-            gradients = [parameter.grad.float() for parameter in parameters if parameter.grad is not None]
-            states = [self._state(parameter, group["muon"]) for parameter in parameters]
-            (_muon if group["muon"] else _adamw)(group, gradients, states)
-            torch._foreach_copy_(parameters, [state["master"] for state in states])
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    state = self._state(parameter, True)
+                    _muon(group, parameter.grad.float(), state)
+                    parameter.copy_(state["master"])
         return loss
+
+    def _pieces(self, parameters: list[Tensor]) -> Iterator[Piece]:
+        """Parameters with their states; large ones in slices."""
+        for parameter in parameters:
+            state, gradient = self._state(parameter, False), parameter.grad
+            if gradient is None:
+                continue
+            state["step"] += 1
+            tensors = (parameter, gradient, state["master"], state["mean"], state["square"])
+            # A sharded parameter (DTensor) is not sliced: its pieces would have to be shared out anew.
+            sliced = parameter.numel() > TOGETHER and not hasattr(parameter, "device_mesh")
+            if sliced and all(tensor.is_contiguous() for tensor in tensors):
+                for parts in zip(*(tensor.view(-1).split(TOGETHER) for tensor in tensors), strict=True):
+                    yield (*parts, state["step"])
+            else:
+                yield (*tensors, state["step"])
 
     def _state(self, parameter: Tensor, muon: bool) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[parameter]
@@ -87,14 +109,29 @@ class MasterOptimizer(torch.optim.Optimizer):
                 self.state[parameter][name] = value.clone().to(device)
 
 
-def _adamw(group: dict[str, Any], gradients: list[Tensor], states: list[dict[str, Tensor]]) -> None:
+def _together(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Lists of pieces of about `TOGETHER` numbers."""
+    held: list[Piece] = []
+    numbers = 0
+    for piece in pieces:
+        if held and numbers + piece[0].numel() > TOGETHER:
+            yield held
+            held, numbers = [], 0
+        held.append(piece)
+        numbers += piece[0].numel()
+    if held:
+        yield held
+
+
+def _adamw(group: dict[str, Any], pieces: list[Piece]) -> None:
+    parameters, gradients, masters, means, squares, steps = (list(column) for column in zip(*pieces, strict=True))
     adamw(
-        [state["master"] for state in states],
-        gradients,
-        [state["mean"] for state in states],
-        [state["square"] for state in states],
+        masters,
+        [gradient.float() for gradient in gradients],
+        means,
+        squares,
         [],
-        [state["step"] for state in states],
+        [step - 1 for step in steps],  # torch counts on a copy: a sliced parameter comes here more than once
         foreach=True,
         amsgrad=False,
         beta1=group["betas"][0],
@@ -104,17 +141,17 @@ def _adamw(group: dict[str, Any], gradients: list[Tensor], states: list[dict[str
         eps=group["eps"],
         maximize=False,
     )
+    torch._foreach_copy_(parameters, masters)
 
 
-def _muon(group: dict[str, Any], gradients: list[Tensor], states: list[dict[str, Tensor]]) -> None:
+def _muon(group: dict[str, Any], gradient: Tensor, state: dict[str, Tensor]) -> None:
     momentum = group["momentum"]
-    for gradient, state in zip(gradients, states, strict=True):
-        state["mean"].lerp_(gradient, 1 - momentum)
-        update = orthogonal(gradient.lerp(state["mean"], momentum))  # Nesterov
-        # This factor gives the update the root mean square that AdamW's has, so that one learning rate fits both.
-        scale = 0.2 * max(update.shape) ** 0.5
-        state["master"].mul_(1 - group["lr"] * group["weight_decay"])
-        state["master"].add_(update, alpha=-group["lr"] * scale)
+    state["mean"].lerp_(gradient, 1 - momentum)
+    update = orthogonal(gradient.lerp(state["mean"], momentum))  # Nesterov
+    # This factor gives the update the root mean square that AdamW's has, so that one learning rate fits both.
+    scale = 0.2 * max(update.shape) ** 0.5
+    state["master"].mul_(1 - group["lr"] * group["weight_decay"])
+    state["master"].add_(update, alpha=-group["lr"] * scale)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

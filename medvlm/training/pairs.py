@@ -7,7 +7,7 @@ against the same words beside another picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 
@@ -44,18 +44,26 @@ def answer_pairs(samples: Sequence[Sample], scorer: Scorer) -> Iterator[Pair]:
             yield Pair("answer", _only(chosen, differs), _only(rejected, differs))
 
 
-def picture_pairs(scripts: Sequence[Script], kind: str, pictures: Sequence[str]) -> Iterator[Pair]:
+def picture_pairs(
+    scripts: Sequence[Script], kind: str, pictures: Sequence[str | None], slots: Collection[str] = ()
+) -> Iterator[Pair]:
     """The right answers beside the right picture, against the same beside another one.
 
     Args:
         scripts: conversations with their right answers.
-        kind: `blank` or `shuffled`, for the record.
-        pictures: the other picture of each script.
+        kind: `blank`, `shuffled` or a change of `negatives.py`, for the record.
+        pictures: the other picture of each script; where there is none, there is no pair.
+        slots: whose answers the other picture makes wrong; only they count. None named: all.
     """
     for script, other in zip(scripts, pictures, strict=True):
         row = script.conversation
+        count = [not slots or slot in slots for slot in row.symbols.get("asked", ())]
+        if other is None or (slots and not any(count)):
+            continue
         shown = tuple(replace(turn, images=tuple(other for _ in turn.images)) for turn in row.turns)
-        yield Pair(kind, row, replace(row, turns=shown))
+        both = row, replace(row, turns=shown)
+        better, worse = (_only(one, count) for one in both) if slots else both
+        yield Pair(kind, better, worse)
 
 
 def corrected(sample: Sample, scorer: Scorer) -> list[str]:

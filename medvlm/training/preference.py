@@ -34,8 +34,8 @@ class Pair:
     """Two conversations of one case; only their turns with `train` count.
 
     Attributes:
-        kind: how the worse one was made: `answer` (the model's own wrong words), `blank` or `shuffled` (right words
-            beside another picture).
+        kind: how the worse one was made: `answer` (the model's own wrong words), or right words beside another
+            picture (`blank`, `shuffled`, or a change of `negatives.py`).
         chosen, rejected: the better and the worse one.
     """
 

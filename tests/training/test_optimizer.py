@@ -29,6 +29,17 @@ def test_in_float32_it_is_torchs_adamw():
         torch.testing.assert_close(one, other)
 
 
+def test_slices_of_a_large_parameter_are_updated_as_the_whole(monkeypatch):
+    whole, sliced = parameters(torch.bfloat16), parameters(torch.bfloat16)
+    settings = {"lr": 0.01, "weight_decay": 0.1}
+    run(MasterOptimizer([{"params": whole}], **settings), whole, 5)
+    monkeypatch.setattr("medvlm.training.optimizer.TOGETHER", 5)  # 12 numbers: slices of 5, 5 and 2
+    optimizer = MasterOptimizer([{"params": sliced}], **settings)
+    run(optimizer, sliced, 5)
+    assert all(torch.equal(one, other) for one, other in zip(whole, sliced))
+    assert optimizer.state[sliced[0]]["step"] == 5
+
+
 def test_updates_too_small_for_bf16_add_up():
     # Around 1 a bf16 step is 2**-7; 100 updates of 1e-4 make 0.01, and each alone would be rounded away.
     values = [torch.nn.Parameter(torch.ones(1, dtype=torch.bfloat16))]
