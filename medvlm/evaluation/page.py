@@ -114,6 +114,7 @@ class Page:
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
     cases: tuple[CaseView, ...] = ()
+    cases_title: str = "The worst cases"
     cases_note: str = ""
     signatures: tuple[str, ...] = ()
     # Columns of sentences, set from the left.

@@ -189,9 +189,9 @@ def reports_page(result: ReportScores, source: str, root: Path) -> Page:
     return Page(
         title="Written reports against references",
         about=(source, f"{len(result.outcomes):,} reports; findings read by the pathway {result.pathway}"),
-        charts=(Chart("Findings", bars(result.rates)),),
+        charts=(Chart("Findings of a report, on average", bars(result.rates)),),
         tables=(
-            Table("Findings", ("", "reports"), tuple(found)),
+            Table("Findings of all reports", ("", "number"), tuple(found)),
             Table("Words", ("score", "value"), tuple((words(k), f"{v:.4f}") for k, v in result.words.items())),
         ),
         cases=worst_cases(wrong, view),
@@ -224,8 +224,9 @@ def duplicates_page(matches: Sequence[Match], counts: tuple[int, int], folders: 
                 tuple((bits, f"{count:,}") for bits, count in near_by.items()),
             ),
         ),
-        cases=worst_cases(matches, view),
-        cases_note="The nearest pairs; the test picture on the left, the training picture on the right.",
+        cases=worst_cases(sorted(matches, key=lambda row: row.bits), view),
+        cases_title="The nearest pairs",
+        cases_note="The test picture on the left, the training picture on the right.",
     )
 
 
