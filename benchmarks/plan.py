@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-SHARED = ["--trainer.max_epochs=1", "--model.paths.features=off"]
+SHARED = ["--trainer.max_epochs=1", "--model.paths.features=never"]
 RUN = """
 import resource, sys, time, json
 from medvlm.training.callbacks import Announce

@@ -109,9 +109,10 @@ def make_plan(config: Any) -> Plan:
     Raises:
         MedVLMError: unknown hardware or model, or data that are neither here nor described.
     """
-    from medvlm.commands.plan_run import batch_of, devices_of, groups_of, run_length, shards_of, sketch
+    from medvlm.commands.plan_run import batch_of, devices_of, groups_of, in_words, run_length, shards_of, sketch
     from medvlm.models.cost import part_costs
     from medvlm.models.probe import process_bytes, seconds_here
+    from medvlm.training.probe import update_seconds
 
     if config.hardware != "here" and config.hardware not in HARDWARE:
         raise MedVLMError(f"unknown hardware '{config.hardware}'; choose here, {', '.join(HARDWARE)}.")
@@ -120,14 +121,15 @@ def make_plan(config: Any) -> Plan:
     devices = devices_of(config)
     steps, batches = run_length(config, batches_an_epoch, devices)
     parts = tuple(part_costs(drawn.model, drawn.tuning, work, drawn.state_bytes))
+    groups = groups_of(config, drawn)
     if config.hardware == "here":
         seconds, base = seconds_here(drawn.model, drawn.tuning, work, parts), process_bytes()
+        seconds += update_seconds(groups, drawn.model.dtype) * steps / batches
     else:
         peak = HARDWARE[config.hardware][0] * 1e12
         seconds, base = sum(part.flops for part in parts) / (peak * config.utilisation), 2 * GIB
-    return Plan(
-        parts, work, devices, steps, batches, shards_of(config, devices), base, seconds, groups_of(config, drawn)
-    )
+    words = tuple(in_words(group) for group in groups)
+    return Plan(parts, work, devices, steps, batches, shards_of(config, devices), base, seconds, words)
 
 
 def show(console: Console, plan: Plan, config: Any) -> None:

@@ -177,8 +177,8 @@ def shards_of(config: Any, devices: int) -> tuple[int, int, int]:
     return 1, 1, devices if "stage_1" in name else 1
 
 
-def groups_of(config: Any, drawn: Sketch) -> tuple[str, ...]:
-    """The optimiser's parameter groups in words."""
+def groups_of(config: Any, drawn: Sketch) -> list[dict[str, Any]]:
+    """The optimiser's parameter groups."""
     from medvlm.models.parts import PARTS, Part, part_of
     from medvlm.training.schedule import parameter_groups
 
@@ -186,13 +186,12 @@ def groups_of(config: Any, drawn: Sketch) -> tuple[str, ...]:
     factor = {"vision": config.model.vision_rate, "projector": config.model.projector_rate, "language": 1.0}
     rates: dict[Part, float] = {part: config.model.learning_rate * factor[part] for part in PARTS}
     muon = config.model.optimizer == "muon"
-    made = parameter_groups(base, part_of(base), rates, config.model.weight_decay, muon, config.model.layer_decay)
-    lines = []
-    for group in made:
-        count = sum(parameter.numel() for parameter in group["params"])
-        kind = "muon" if group.get("muon") else "adamw"
-        lines.append(
-            f"{group['name']:<10}{len(group['params']):>5} tensors {count:>14,} parameters  {kind}, "
-            f"rate {group['lr']:.1e}, decay {group['weight_decay']:g}"
-        )
-    return tuple(lines)
+    return parameter_groups(base, part_of(base), rates, config.model.weight_decay, muon, config.model.layer_decay)
+
+
+def in_words(group: dict[str, Any]) -> str:
+    """One parameter group."""
+    count = sum(parameter.numel() for parameter in group["params"])
+    kind = "muon" if group.get("muon") else "adamw"
+    size = f"{len(group['params']):>5} tensors {count:>14,} parameters"
+    return f"{group['name']:<10}{size}  {kind}, rate {group['lr']:.1e}, decay {group['weight_decay']:g}"

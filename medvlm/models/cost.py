@@ -165,15 +165,9 @@ def tower(base: Any, work: Workload, trains: bool) -> Count:
     if not work.images:
         return Count(0, 0)
     encoder = base.get_encoder(modality="image")
-    count = work.images * work.tiles
-    pixels = torch.empty(count, 3, work.side, work.side, device="meta", dtype=base.dtype)
-    inputs: dict[str, Any] = {"pixel_values": pixels}
-    patch = _patch(encoder.config)
-    if "patch_attention_mask" in type(encoder).forward.__code__.co_varnames:
-        side = work.side // patch
-        inputs["patch_attention_mask"] = torch.ones(count, side, side, dtype=torch.bool, device="meta")
+    count, patch = work.images * work.tiles, _patch(encoder.config)
     try:
-        count_all = run(encoder, inputs)
+        count_all = run(encoder, tower_inputs(encoder, work, "meta"))
         if not (work.checkpointing and trains):
             return count_all
         return Count(count_all.flops * 4 // 3, count_all.kept // int(encoder.config.num_hidden_layers) * 2)
@@ -186,6 +180,17 @@ def tower(base: Any, work: Workload, trains: bool) -> Count:
         layers = int(getattr(encoder.config, "num_hidden_layers", 0) or getattr(encoder.config, "depth", 12))
         width = encoder.config.hidden_size
         return Count(flops, 16 * layers * patches * width * work.cast if trains else 0, why)
+
+
+def tower_inputs(encoder: Any, work: Workload, device: str) -> dict[str, Any]:
+    """What the image encoder is given in one step: contents do not matter."""
+    count = work.images * work.tiles
+    pixels = torch.empty(count, 3, work.side, work.side, device=device, dtype=encoder.dtype)
+    inputs: dict[str, Any] = {"pixel_values": pixels}
+    if "patch_attention_mask" in type(encoder).forward.__code__.co_varnames:
+        side = work.side // _patch(encoder.config)
+        inputs["patch_attention_mask"] = torch.ones(count, side, side, dtype=torch.bool, device=device)
+    return inputs
 
 
 def output_head(base: Any, work: Workload, trains: bool) -> Count:

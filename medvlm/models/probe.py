@@ -18,10 +18,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medvlm.models.cost import PartCost, Workload
+from medvlm.models.cost import PartCost, Workload, tower_inputs
 from medvlm.models.parts import Tuning
 
-REPEATS = 3
+REPEATS = 5
 
 
 def process_bytes() -> int:
@@ -34,24 +34,49 @@ def process_bytes() -> int:
 
 
 def seconds_here(model: Any, tuning: Tuning, work: Workload, parts: Sequence[PartCost]) -> float:
-    """Seconds of one batch: language layers and output head timed, tower and projector by the same rate."""
+    """Seconds of a batch without the optimiser: layers of both halves and head are timed, the projector by rate."""
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     cost = {part.part: part for part in parts}
     reaches = any(cost[part].trainable for part in ("vision", "projector"))
-    one, two = (_decoder_seconds(base, tuning, work, layers, reaches) for layers in (1, 2))
-    layers = len(base.get_decoder().layers)
-    layer = max(two - one, 1e-6)
-    language = one + (layers - 1) * layer
-    if work.checkpointing:
-        language *= 4 / 3
+    language = _stack_seconds(
+        lambda layers: _decoder_step(base, tuning, work, layers, reaches), len(base.get_decoder().layers)
+    )
     head = _head_seconds(base, work, cost["language"].trainable > 0 and tuning.language == "full")
     rate = (cost["language"].flops - _head_flops(base, work)) / max(language, 1e-6)
-    others = sum(cost[part].flops for part in ("vision", "projector")) / max(rate, 1.0)
-    update = sum(part.trainable for part in parts) * _update_seconds()
-    return language + head + others + update
+    vision = cost["vision"].flops / max(rate, 1.0)
+    depth = getattr(base.get_encoder(modality="image").config, "num_hidden_layers", None)
+    if work.images and depth and not cost["vision"].estimated:
+        vision = _stack_seconds(lambda layers: _tower_step(base, tuning, work, layers), int(depth))
+    again = 4 / 3 if work.checkpointing else 1.0
+    trained = again if cost["vision"].trainable else 1.0
+    return language * again + head + vision * trained + cost["projector"].flops / max(rate, 1.0)
 
 
-def _decoder_seconds(base: Any, tuning: Tuning, work: Workload, layers: int, reaches: bool) -> float:
+def _stack_seconds(make: Callable[[int], Callable[[], None]], layers: int) -> float:
+    """Seconds of a stack of layers from those of one and of two."""
+    one, two = (_usual(make(count)) for count in (1, 2))
+    return one + (layers - 1) * max(two - one, 1e-6)
+
+
+def _tower_step(base: Any, tuning: Tuning, work: Workload, layers: int) -> Callable[[], None]:
+    """A pass through an image encoder of so many layers, backward where it trains."""
+    whole = base.get_encoder(modality="image")
+    config = copy.deepcopy(whole.config)
+    config.num_hidden_layers = layers
+    encoder = type(whole)._from_config(config, dtype=base.dtype)
+    encoder.requires_grad_(tuning.vision != "freeze")
+    inputs = tower_inputs(encoder, work, "cpu")
+    inputs["pixel_values"].zero_()
+
+    def step() -> None:
+        hidden = encoder(**inputs).last_hidden_state
+        if hidden.requires_grad:
+            hidden.sum().backward()
+
+    return step
+
+
+def _decoder_step(base: Any, tuning: Tuning, work: Workload, layers: int, reaches: bool) -> Callable[[], None]:
     """A pass forward and backward through a language half of so many layers."""
     whole = base.get_decoder()
     config = copy.deepcopy(whole.config)
@@ -77,7 +102,7 @@ def _decoder_seconds(base: Any, tuning: Tuning, work: Workload, layers: int, rea
         if hidden.requires_grad:
             hidden.sum().backward()
 
-    return _fastest(step)
+    return step
 
 
 def _head_seconds(base: Any, work: Workload, trains: bool) -> float:
@@ -89,7 +114,7 @@ def _head_seconds(base: Any, work: Workload, trains: bool) -> float:
     def step() -> None:
         functional.cross_entropy(functional.linear(hidden, weight).float(), targets, reduction="sum").backward()
 
-    return _fastest(step)
+    return _usual(step)
 
 
 def _head_flops(base: Any, work: Workload) -> int:
@@ -97,20 +122,12 @@ def _head_flops(base: Any, work: Workload) -> int:
     return int(4 * vocabulary * width * work.supervised)
 
 
-def _update_seconds() -> float:
-    """Seconds of one parameter's update."""
-    parameter = nn.Parameter(torch.zeros(2_000_000))
-    parameter.grad = torch.ones_like(parameter)
-    optimizer = torch.optim.AdamW([parameter], foreach=True)
-    return _fastest(lambda: optimizer.step() and None) / parameter.numel()
-
-
-def _fastest(step: Callable[[], None]) -> float:
-    """The shortest of a few runs after a first one: what the machine can do, without what else it did."""
+def _usual(step: Callable[[], None]) -> float:
+    """The median of a few runs after a first one."""
     step()
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
-    return min(times)
+    return sorted(times)[REPEATS // 2]
