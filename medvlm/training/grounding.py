@@ -1,12 +1,12 @@
 """The grounding guard: a reward for what the picture says, not for what would be said anyway.
 
-An answer is weighed with the part of its likelihood that another picture takes away, 1 - p'(answer) / p(answer). On
-average over the model's own answers this pays exactly
+The gain of a right answer over the worst one of its group is weighed with the part of its likelihood that another
+picture takes away:
 
-    E[reward | picture] - E[reward | other picture],
+    guarded = (reward - least reward of the group) * max(0, 1 - p'(answer) / p(answer))
 
-the second by importance weights: what the model would earn without looking is nobody's gain, and what it would lose
-without looking is nobody's fault. An answer from a cue in the words is as likely beside any picture and weighs nothing.
+An answer from a cue in the words is as likely beside any picture: it earns what a wrong answer earns, nothing. Nor does
+it cost more than that, so that a guess from the picture is never the worse bet.
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ from medvlm.training.logprobs import sums_by_row
 from medvlm.training.scripts import Sample
 
 Guard = Literal["none", "blank", "shuffled"]
-# An answer that another picture makes much likelier would weigh without bound.
-LEAST = -1.0
 
 
 def weights(own: Tensor, other: Tensor, samples: Sequence[Sample]) -> list[Tensor]:
-    """Per sample, the weight of each turn, -1..1.
+    """Per sample, the weight of each turn, 0..1.
 
     Args:
         own: `[N]`, log-probability of every written token beside its own picture.
@@ -37,8 +35,18 @@ def weights(own: Tensor, other: Tensor, samples: Sequence[Sample]) -> list[Tenso
     for sample, change in zip(samples, (own - other).split([len(sample.wrote) for sample in samples]), strict=True):
         turns = torch.tensor(sample.wrote, device=change.device)
         lost = sums_by_row(change, turns, len(sample.answers))
-        found.append((1 - (-lost).exp()).clamp(min=LEAST).cpu())
+        found.append((1 - (-lost).exp()).clamp(min=0.0).cpu())
     return found
+
+
+def guarded(rewards: Tensor, weights: Tensor) -> Tensor:
+    """`[G, n]`: what the turns of a group earn by the picture.
+
+    Args:
+        rewards: `[G, n]` of the conversations on one script.
+        weights: `[G, n]`, 0..1.
+    """
+    return (rewards - rewards.min(dim=0, keepdim=True).values) * weights
 
 
 def other_images(samples: Sequence[Sample], guard: Guard) -> list[dict[str, Tensor]]:

@@ -22,7 +22,7 @@ from medvlm.training.advantage import turn_advantages
 from medvlm.training.collate import TrainingCollator
 from medvlm.training.critic import Critic, advantages, first_of_each, value_loss
 from medvlm.training.finetune import FineTune
-from medvlm.training.grounding import Guard, other_images, weights
+from medvlm.training.grounding import Guard, guarded, other_images, weights
 from medvlm.training.logprobs import Reference, token_logprobs
 from medvlm.training.rollouts import Rollouts, Sample
 from medvlm.training.surrogate import Variant, divergence, surrogate
@@ -45,8 +45,8 @@ class PolicySettings:
         discount: how much a turn is paid for what follows it, 0..1.
         whole: weight of the term for the whole conversation beside the turn's own; with `ppo` a last payment.
         kl: weight of the divergence from the reference (the model without its adapters, or as it began).
-        guard: pay an answer only as far as it needs the picture: `blank` or `shuffled` compares with how likely the
-            same answer is beside another picture; `none` pays in full.
+        guard: pay a right answer only as far as the picture makes it likelier than a `blank` picture or that of another
+            patient (`shuffled`) would; `none` pays in full.
         smoothing: of `ppo`: lambda of the generalised advantages, 0..1.
         value_rate: of `ppo`: learning rate of the value head.
         value_weight: of `ppo`: weight of the value loss.
@@ -64,7 +64,7 @@ class PolicySettings:
     value_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.variant != "ppo" and self.group < 2:
+        if self.group < 2 and (self.variant != "ppo" or self.guard != "none"):
             raise MedVLMError(f"model.policy.group is {self.group}: a group needs two conversations to compare.")
 
 
@@ -178,10 +178,7 @@ class Policy(FineTune):
         rewards = [self._rewards(sample) for sample in samples]
         self._report(samples, rewards)
         if self.policy.guard != "none":
-            paid = self._grounded(samples)
-            rewards = [reward * weight for reward, weight in zip(rewards, paid, strict=True)]
-            guarded = torch.stack([reward.sum() for reward in rewards])
-            self.log("train/guarded", guarded.mean(), batch_size=1)
+            rewards = self._guard(samples, rewards)
         return self._judged(samples, rewards) if self.critic else self._compared(samples, rewards)
 
     def _compared(self, samples: Sequence[Sample], rewards: Sequence[Tensor]) -> _Held | None:
@@ -251,12 +248,19 @@ class Policy(FineTune):
         return torch.tensor(score_row(self.scorer, row, sample.answers).turns)
 
     @torch.no_grad()
-    def _grounded(self, samples: Sequence[Sample]) -> list[Tensor]:
-        """Per sample and turn, what the picture has to do with the answer."""
+    def _guard(self, samples: Sequence[Sample], rewards: Sequence[Tensor]) -> list[Tensor]:
+        """What the turns earn by the picture."""
         shown = zip(samples, other_images(samples, self.policy.guard), strict=True)
         both = [[sample.encoded() for sample in samples], [sample.encoded(images) for sample, images in shown]]
         own, other = (token_logprobs(self.model, self._collate(rows)).logprobs for rows in both)
-        return weights(own, other, samples)
+        found = weights(own, other, samples)
+        paid: list[Tensor] = []
+        for start in range(0, len(samples), self.policy.group):
+            group = slice(start, start + self.policy.group)
+            paid += guarded(torch.stack(list(rewards[group])), torch.stack(found[group]))
+        self.log("train/guarded", torch.stack([one.sum() for one in paid]).mean(), batch_size=1)
+        self.log("train/grounded", torch.cat(found).mean(), batch_size=1)
+        return paid
 
     def _collate(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
         data = self.trainer.datamodule  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from medvlm.dialogue.conversation import Conversation, Turn
 from medvlm.models.chat import Encoded
 from medvlm.training.advantage import turn_advantages
 from medvlm.training.critic import Critic, advantages, first_of_each, value_loss
-from medvlm.training.grounding import other_images, weights
+from medvlm.training.grounding import guarded, other_images, weights
 from medvlm.training.scripts import GIVEN, Sample, Script
 from medvlm.training.surrogate import Variant, divergence, surrogate
 
@@ -131,24 +131,17 @@ def test_an_answer_weighs_what_another_picture_takes_away() -> None:
     assert torch.allclose(found, tensor(1 - math.exp(-1), 0.0))
 
 
-def test_an_answer_that_another_picture_asks_for_is_turned_round_but_bounded() -> None:
-    # 1 - exp(2) is -6.4; the weight stops at -1.
+def test_an_answer_that_another_picture_makes_likelier_weighs_nothing() -> None:
     (found,) = weights(tensor(-1, -1, -3), tensor(-1, -1, -1), [sample("a", "x", 1.0)])
-    assert torch.allclose(found, tensor(0.0, -1.0))
+    assert torch.allclose(found, tensor(0.0, 0.0))
 
 
-def test_weights_pay_what_is_earned_with_the_picture_minus_what_is_earned_without() -> None:
-    # Two answers: right (reward 1) with probability 0.8 beside the picture and 0.5 beside the other, wrong (-1) else.
-    # E = 0.8 - 0.2 = 0.6 and 0.5 - 0.5 = 0: the weighted reward is 0.6 on average.
-    own, other, reward = tensor(0.8, 0.2), tensor(0.5, 0.5), tensor(1, -1)
-    shares = []
-    for number in range(2):
-        one = sample("a", "x", 1.0)
-        one.ids, one.turns, one.answers = [1], [0], ["x"]
-        (found,) = weights(own[number : number + 1].log(), other[number : number + 1].log(), [one])
-        shares.append(found[0])
-    # The second weight is 1 - 2.5 = -1.5, stopped at -1: 0.8 * 0.375 + 0.2 * 1 instead of 0.8 * 0.375 + 0.2 * 1.5.
-    assert (own * reward * torch.stack(shares)).sum().item() == pytest.approx(0.8 * 0.375 + 0.2)
+def test_a_right_answer_from_a_cue_earns_what_a_wrong_one_earns() -> None:
+    # Right by the picture (0.8 of its likelihood), right by a cue, wrong by the picture; second turn: all wrong.
+    rewards = torch.tensor([[1.0, -0.5], [1.0, -0.5], [-0.7, -0.5]])
+    shares = torch.tensor([[0.8, 1.0], [0.0, 0.5], [0.9, 0.0]])
+    # (1 + 0.7) * 0.8 = 1.36.
+    assert torch.allclose(guarded(rewards, shares), torch.tensor([[1.36, 0.0], [0.0, 0.0], [0.0, 0.0]]))
 
 
 def test_the_guard_shows_pictures_of_another_patient_with_another_truth() -> None:
