@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import CTImageStorage
 
-import medvlm
 from medvlm.phantom.case import PhantomCase
+from medvlm.phantom.dicom_header import STUDY_DATE, identify, new_header
 
 RAS_TO_LPS = np.array((-1.0, -1.0, 1.0))
-# Says which program wrote the file.
-IMPLEMENTATION = f"2.25.{uuid.uuid5(uuid.NAMESPACE_DNS, 'medvlm').int}"
-STUDY_DATE = "20200101"
 
 
 def write_series(case: PhantomCase, folder: Path) -> int:
@@ -47,15 +43,7 @@ def slice_numbers(case: PhantomCase) -> np.ndarray:
 
 def series_header(case: PhantomCase) -> FileDataset:
     """Everything that all slices share."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = UID(case.uid("image 1"))
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION)
-    meta.ImplementationVersionName = f"MEDVLM {medvlm.__version__}"[:16]
-    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    header.SpecificCharacterSet = "ISO_IR 192"
-    header.SOPClassUID = CTImageStorage
+    header = new_header(CTImageStorage, case.uid("image 1"))
     _patient_and_study(header, case)
     _equipment(header, case)
     _image(header, case)
@@ -63,27 +51,15 @@ def series_header(case: PhantomCase) -> FileDataset:
 
 
 def _patient_and_study(header: Dataset, case: PhantomCase) -> None:
-    header.PatientName = f"PHANTOM^{case.patient_id}"
-    header.PatientID = case.patient_id
-    header.PatientBirthDate = f"{2020 - case.patient.age:04d}0101"
-    header.PatientSex = case.patient.sex
-    header.PatientAge = f"{case.patient.age:03d}Y"
-    header.StudyInstanceUID = case.uid("study")
-    header.StudyID = case.id[-16:]
-    header.AccessionNumber = ""
-    header.ReferringPhysicianName = ""
-    header.StudyDescription = "Synthetic chest CT (phantom)"
-    for what in ("Study", "Series", "Acquisition", "Content"):
-        setattr(header, f"{what}Date", STUDY_DATE)
-        setattr(header, f"{what}Time", f"{8 + case.index % 10:02d}{case.index % 60:02d}00")
-    header.SeriesInstanceUID = case.uid("series")
+    patient, time = case.patient, f"{8 + case.index % 10:02d}{case.index % 60:02d}00"
+    identify(header, case, patient.age, patient.sex, "Synthetic chest CT (phantom)", time)
+    header.PatientAge = f"{patient.age:03d}Y"
+    header.AcquisitionDate, header.AcquisitionTime = STUDY_DATE, time
     header.SeriesNumber = 2
     header.SeriesDescription = f"Chest {case.acquisition.kernel}"
     header.Modality = "CT"
     header.BodyPartExamined = "CHEST"
     header.PatientPosition = case.acquisition.position
-    header.FrameOfReferenceUID = case.uid("frame of reference")
-    header.PositionReferenceIndicator = ""
 
 
 def _equipment(header: Dataset, case: PhantomCase) -> None:
@@ -91,7 +67,6 @@ def _equipment(header: Dataset, case: PhantomCase) -> None:
     header.Manufacturer = acquisition.scanner.manufacturer
     header.ManufacturerModelName = acquisition.scanner.model
     header.SoftwareVersions = acquisition.scanner.software
-    header.InstitutionName = "medvlm phantom clinic"
     header.KVP = str(acquisition.kvp)
     header.XRayTubeCurrent = acquisition.current
     header.ExposureTime = 500

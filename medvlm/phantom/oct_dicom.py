@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian, OphthalmicTomographyImageStorage
+from pydicom.uid import OphthalmicTomographyImageStorage
 
 import medvlm
-from medvlm.phantom.dicom import IMPLEMENTATION, STUDY_DATE
+from medvlm.phantom.dicom_header import STUDY_DATE, identify, new_header
 
 if TYPE_CHECKING:
     from medvlm.phantom.oct_case import OctCase
@@ -18,16 +18,7 @@ if TYPE_CHECKING:
 
 def write_bscan(case: OctCase, path: Path) -> None:
     """Write one B-scan; rows run from the vitreous to the sclera, columns from temporal to nasal in a right eye."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = OphthalmicTomographyImageStorage
-    meta.MediaStorageSOPInstanceUID = UID(case.uid("image"))
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION)
-    meta.ImplementationVersionName = f"MEDVLM {medvlm.__version__}"[:16]
-    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    header.SpecificCharacterSet = "ISO_IR 192"
-    header.SOPClassUID = OphthalmicTomographyImageStorage
-    header.SOPInstanceUID = case.uid("image")
+    header = new_header(OphthalmicTomographyImageStorage, case.uid("image"))
     _patient_and_study(header, case)
     _equipment(header)
     _acquisition(header)
@@ -37,26 +28,12 @@ def write_bscan(case: OctCase, path: Path) -> None:
 
 
 def _patient_and_study(header: Dataset, case: OctCase) -> None:
-    header.PatientName = f"PHANTOM^{case.patient_id}"
-    header.PatientID = case.patient_id
-    header.PatientBirthDate = f"{2020 - case.eye.age:04d}0101"
-    header.PatientSex = case.eye.sex
-    header.StudyInstanceUID = case.uid("study")
-    header.StudyID = case.id[-16:]
-    header.AccessionNumber = ""
-    header.ReferringPhysicianName = ""
-    header.StudyDescription = "Synthetic OCT of the macula (phantom)"
-    for what in ("Study", "Series", "Content"):
-        setattr(header, f"{what}Date", STUDY_DATE)
-        setattr(header, f"{what}Time", "090000")
+    identify(header, case, case.eye.age, case.eye.sex, "Synthetic OCT of the macula (phantom)", "090000")
     header.AcquisitionDateTime = f"{STUDY_DATE}090000"
-    header.SeriesInstanceUID = case.uid("series")
     header.SeriesNumber = 1
     header.InstanceNumber = 1
     header.SeriesDescription = "Macula B-scan"
     header.Modality = "OPT"
-    header.FrameOfReferenceUID = case.uid("frame of reference")
-    header.PositionReferenceIndicator = ""
     header.SynchronizationFrameOfReferenceUID = case.uid("clock")
     header.SynchronizationTrigger = "NO TRIGGER"
     header.AcquisitionTimeSynchronized = "N"
@@ -69,7 +46,6 @@ def _equipment(header: Dataset) -> None:
     header.ManufacturerModelName = "OCT phantom"
     header.DeviceSerialNumber = "1"
     header.SoftwareVersions = medvlm.__version__
-    header.InstitutionName = "medvlm phantom clinic"
 
 
 def _acquisition(header: Dataset) -> None:
