@@ -38,7 +38,8 @@ def with_control(curriculum: Curriculum) -> Curriculum:
     more = Stage("more", "finetune", dict(align.sources), replay=0.0, start="reason", settings=reason.settings)
     cases = replace(curriculum.cases, seed=0)
     skills = {name: curriculum.skills[name] for name in SETTINGS}
-    stages = tuple(replace(stage, gate={}, stop=None) for stage in curriculum.stages)
+    compared = {"reason", "prefer", "align"}
+    stages = tuple(replace(one, gate={}, stop=None, tested=one.id in compared) for one in curriculum.stages)
     return replace(curriculum, cases=cases, skills=skills, stages=(*stages, more))
 
 

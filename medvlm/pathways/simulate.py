@@ -47,6 +47,7 @@ class Simulator:
     def __init__(self, scorer: Scorer, rewrite: Rewrite | None = None, wordings: int = 0) -> None:
         self.scorer, self.pathway, self.parser = scorer, scorer.pathway, scorer.parser
         self.rewrite, self.wordings = rewrite, wordings
+        self._short: dict[tuple[str, Symbol, str | None], Sequence[str]] = {}
 
     def conversations(
         self,
@@ -147,9 +148,9 @@ class Simulator:
 
     def _say(self, slot: Slot, symbol: Symbol, random: Random, split: Split, question: str | None) -> str:
         """A wording that the parser reads back as the symbol, also after this question."""
-        options = answers(self.pathway, slot, symbol, split)
+        options: Sequence[str] = answers(self.pathway, slot, symbol, split)
         if self.wordings:
-            options = sorted(self._readable(options, slot, symbol, question), key=len)[: self.wordings] or options
+            options = self._shortest(options, slot, symbol, question)
         for _ in range(_TRIES):
             text = random.choice(options)
             if self.rewrite is not None:
@@ -162,10 +163,14 @@ class Simulator:
             "run 'medvlm pathway lint' on it."
         )
 
-    def _readable(self, options: Sequence[str], slot: Slot, symbol: Symbol, question: str | None) -> list[str]:
-        """The wordings that are read back as the symbol."""
-        readings = ((text, self.parser.read(text, slot, question)) for text in options)
-        return [text for text, reading in readings if reading.state == "value" and reading.symbol == symbol]
+    def _shortest(self, options: Sequence[str], slot: Slot, symbol: Symbol, question: str | None) -> Sequence[str]:
+        """The shortest wordings that are read back as the symbol."""
+        key = (slot.name, symbol, question)
+        if key not in self._short:
+            readings = ((text, self.parser.read(text, slot, question)) for text in options)
+            found = [text for text, reading in readings if reading.state == "value" and reading.symbol == symbol]
+            self._short[key] = sorted(found, key=len)[: self.wordings] or options
+        return self._short[key]
 
     def _row(
         self, number: int, seed: int, split: Split, order: str, hint: str, exchanges: list[Exchange]
