@@ -126,11 +126,7 @@ class Preference(FineTune):
                 gain = gain - self._totals(reference, batch, count)[0]
         better, worse = gain.chunk(2)
         lead = better - worse
-        if settings.loss == "ipo":
-            loss = (lead - 1 / (2 * settings.beta)).square()
-        else:
-            margin = settings.margin if settings.loss == "simpo" else 0.0
-            loss = -functional.logsigmoid(settings.beta * lead - margin)
+        loss = pair_loss(lead, settings)
         plain = -(own / length).chunk(2)[0]
         pairs = torch.tensor(float(len(lead)), device=lead.device)
         self.log(f"{name}/loss", loss.detach().mean(), batch_size=len(lead), prog_bar=True, sync_dist=name == "val")
@@ -143,6 +139,20 @@ class Preference(FineTune):
         said = token_logprobs(model, batch)
         ones = torch.ones_like(said.logprobs)
         return sums_by_row(said.logprobs, said.rows, count), sums_by_row(ones, said.rows, count)
+
+
+def pair_loss(lead: Tensor, settings: PreferenceSettings) -> Tensor:
+    """`[P]`: the loss of each pair.
+
+    Args:
+        lead: `[P]`, by how much the better side gained more log-probability over the reference than the worse one
+            (SimPO: by how much its mean log-probability is higher).
+        settings: loss and strength.
+    """
+    if settings.loss == "ipo":
+        return (lead - 1 / (2 * settings.beta)).square()
+    margin = settings.margin if settings.loss == "simpo" else 0.0
+    return -functional.logsigmoid(settings.beta * lead - margin)
 
 
 class PairData(SplitFiles):

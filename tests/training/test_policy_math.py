@@ -1,4 +1,4 @@
-"""Credit, clipped objectives, values and the guard, on numbers that can be checked by hand."""
+"""Pairs, credit, clipped objectives, values and the guard, on numbers that can be checked by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,26 @@ from medvlm.models.chat import Encoded
 from medvlm.training.advantage import turn_advantages
 from medvlm.training.critic import Critic, advantages, first_of_each, value_loss
 from medvlm.training.grounding import guarded, other_images, weights
+from medvlm.training.preference import PreferenceSettings, pair_loss
 from medvlm.training.scripts import GIVEN, Sample, Script
 from medvlm.training.surrogate import Variant, divergence, surrogate
+
+
+@pytest.mark.parametrize(
+    ("settings", "lead", "loss"),
+    [
+        # log(1 + exp(-0.5 * 2))
+        (PreferenceSettings("dpo", beta=0.5), 2.0, math.log(1 + math.exp(-1))),
+        # At no lead DPO is at log 2, whatever its strength.
+        (PreferenceSettings("dpo", beta=0.1), 0.0, math.log(2)),
+        # IPO wants a lead of 1 / (2 * 0.5) = 1, no more and no less.
+        (PreferenceSettings("ipo", beta=0.5), 3.0, 4.0),
+        # SimPO: 2 * 0.5 - 0.5 above its margin.
+        (PreferenceSettings("simpo", beta=2.0, margin=0.5), 0.5, math.log(1 + math.exp(-0.5))),
+    ],
+)
+def test_losses_of_a_pair(settings: PreferenceSettings, lead: float, loss: float) -> None:
+    assert pair_loss(torch.tensor([lead]), settings).item() == pytest.approx(loss)
 
 
 def tensor(*values: float) -> torch.Tensor:
