@@ -16,7 +16,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 # Studies whose text is written side by side; from the disk and waiting for the experts; before the experts or read by
 # them; waiting to be rendered.
-BATCH, AHEAD, READ, BEHIND = 8, 2, 4, 2
+BATCH, AHEAD, READ, BEHIND = 8, 1, 4, 8
 # Studies before the experts at the same time, on a processor; a GPU has one.
 SIDE_BY_SIDE = 2
 
@@ -143,7 +142,7 @@ def report_batch(
         progress(job.called)
 
     # One thread writes: the PDF library is not made for several.
-    with _shared_cores(experts), ThreadPoolExecutor(1, "render") as pool:
+    with ThreadPoolExecutor(1, "render") as pool:
         waiting: list[Future[None]] = []
         for readings in _batches(_readings(todo, experts, untrained, modality, fail), BATCH if writer else 1):
             for job, reading, answer in _texts(readings, writer, fail, retried):
@@ -164,7 +163,7 @@ def _readings(
     fail: Callable[[Job, Exception], None],
 ) -> Iterator[tuple[Job, Reading]]:
     """Studies read by the experts, in order, while the next ones are read from the disk."""
-    with ThreadPoolExecutor(_side_by_side(experts), "experts") as pool:
+    with ThreadPoolExecutor(_side_by_side(experts), "experts", _take_share, (experts,)) as pool:
         running: deque[tuple[Job, Future[Reading]]] = deque()
         for job, study in _ahead(jobs, modality):
             if isinstance(study, Exception):
@@ -195,17 +194,11 @@ def _side_by_side(experts: Sequence[Expert]) -> int:
     return 1 if on_gpu else min(SIDE_BY_SIDE, os.cpu_count() or 1)
 
 
-@contextmanager
-def _shared_cores(experts: Sequence[Expert]) -> Iterator[None]:
-    """Give each study that is computed at the same time its part of the cores."""
+def _take_share(experts: Sequence[Expert]) -> None:
+    """Before the first study of a thread: its part of the cores. The thread that asks the model keeps all of them."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before // _side_by_side(experts)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // _side_by_side(experts)))
 
 
 def _ahead(jobs: Sequence[Job], modality: str | None) -> Iterator[tuple[Job, Study | Exception]]:

@@ -144,7 +144,8 @@ class VLMWriter:
         from medvlm.models.load import load_model
 
         loaded = load_model(model, device=choose_device(device))
-        self.generator = Generator(loaded, max_new_tokens=256)
+        # What the first turn computed of the picture and the question serves the second one.
+        self.generator = Generator(loaded, max_new_tokens=256, reuse=True)
         folder = Path(model).expanduser()
         self.name = "/".join(folder.resolve().parts[-2:]) if folder.is_dir() else model
         self.weights = weights_hash(folder) if folder.is_dir() else ""
@@ -171,7 +172,10 @@ class VLMWriter:
                 question = report_question([expert.card.name for expert in one.experts])
                 cards = [expert.card for expert in one.experts]
                 cases.append(Case(open_conversation(question, [str(picture)], cards), key))
-            return [conversation.turns[-1].text for conversation in ask_many(cases, self.generator, desk)]
+            try:
+                return [conversation.turns[-1].text for conversation in ask_many(cases, self.generator, desk)]
+            finally:
+                self.generator.forget()
 
     def rewrite(self, sentence: str, reason: str, findings: Sequence[Finding]) -> str:
         """Ask for a sentence that agrees with the measurements."""

@@ -19,6 +19,9 @@ class Parrot:
     def __call__(self, conversations) -> list[str]:
         return [self.answer(conversation) for conversation in conversations]
 
+    def forget(self) -> None:
+        """It keeps nothing."""
+
     def answer(self, conversation) -> str:
         self.seen.append(conversation)
         return self.text if conversation.turns[-1].role == "expert" else "<CHEST_CT(everything)>"
