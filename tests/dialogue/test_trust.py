@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from medvlm.cli import main
 from medvlm.dialogue.build import Mix, StudyFacts, build_conversations
 from medvlm.dialogue.conversation import Conversation
 from medvlm.dialogue.corrupt import confident, doubt
@@ -109,3 +110,9 @@ def test_confidence_is_of_what_is_said():
     sure = confident(TRUTH, np.random.default_rng(0))
     assert all(0.8 <= (finding.confidence or 0) <= 1.0 for finding in sure)
     assert [finding.presence for finding in sure] == [finding.presence for finding in TRUTH]
+
+
+def test_one_rate_or_the_four_of_them_but_not_both(capsys):
+    with pytest.raises(SystemExit):
+        main(["data", "build", "clinic", "--out", "data", "--trust", "0.5", "--wrong", "0.1"])
+    assert "give either --trust or the rates" in capsys.readouterr().err
