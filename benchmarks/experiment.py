@@ -53,6 +53,7 @@ def arguments(description: str, name: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--runs", type=Path, default=Path("runs") / name, help="one folder a seed is kept here")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="begin with this seed, to share seeds between processes")
     parser.add_argument("--patients", type=int, default=0, help="fewer patients for a quick look")
     parser.add_argument("--report", action="store_true", help="only read what is finished")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results") / f"{name}.json")
@@ -64,7 +65,7 @@ def run_seeds(curriculum: Curriculum, given: argparse.Namespace) -> list[dict[st
     if given.patients:
         curriculum = replace(curriculum, cases=replace(curriculum.cases, patients=given.patients))
     cards = []
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.seeds):
         out = given.runs / f"seed-{seed}"
         if not given.report:
             if curriculum.cases.seed is not None and seed:
