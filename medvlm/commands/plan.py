@@ -109,10 +109,9 @@ def make_plan(config: Any) -> Plan:
     Raises:
         MedVLMError: unknown hardware or model, or data that are neither here nor described.
     """
-    from medvlm.commands.plan_run import batch_of, devices_of, groups_of, in_words, run_length, shards_of, sketch
+    from medvlm.commands.plan_run import batch_of, devices_of, groups_of, in_words, packs, run_length, shards_of, sketch
     from medvlm.models.cost import part_costs
-    from medvlm.models.probe import process_bytes, seconds_here
-    from medvlm.training.probe import update_seconds
+    from medvlm.training.probe import process_bytes, seconds_here, update_seconds
 
     if config.hardware != "here" and config.hardware not in HARDWARE:
         raise MedVLMError(f"unknown hardware '{config.hardware}'; choose here, {', '.join(HARDWARE)}.")
@@ -123,7 +122,7 @@ def make_plan(config: Any) -> Plan:
     parts = tuple(part_costs(drawn.model, drawn.tuning, work, drawn.state_bytes))
     groups = groups_of(config, drawn)
     if config.hardware == "here":
-        seconds, base = seconds_here(drawn.model, drawn.tuning, work, parts), process_bytes()
+        seconds, base = seconds_here(drawn.model, drawn.tuning, work, parts, packs(config, drawn)), process_bytes()
         seconds += update_seconds(groups, drawn.model.dtype) * steps / batches
     else:
         peak = HARDWARE[config.hardware][0] * 1e12

@@ -94,11 +94,11 @@ def batch_of(config: Any, drawn: Sketch) -> tuple[Workload, float]:
         MedVLMError: the data are neither here nor described by `--rows`.
     """
     lengths, learnt, images, rows = _measured(config, drawn)
-    cached = drawn.tuning.vision == "freeze" and config.model.paths.features != "off"
+    cached = drawn.tuning.vision == "freeze" and config.model.paths.features != "never"
     per_batch = max(1, int(config.data.batch_tokens / lengths))
     # A packed row costs what its conversations cost one by one: each attends to itself alone.
     tokens = per_batch * int(lengths)
-    fused = config.model.paths.fused_loss != "off" and _large_vocabulary(drawn.model)
+    fused = config.model.paths.fused_loss != "never" and _large_vocabulary(drawn.model)
     work = Workload(
         rows=per_batch,
         length=int(lengths),
@@ -110,6 +110,13 @@ def batch_of(config: Any, drawn: Sketch) -> tuple[Workload, float]:
         checkpointing=bool(config.model.paths.checkpointing),
     )
     return work, rows / per_batch
+
+
+def packs(config: Any, drawn: Sketch) -> bool:
+    """Whether rows will be packed, as far as it can be told without weights: all layers attend to the whole row."""
+    base = drawn.model.get_base_model() if hasattr(drawn.model, "peft_config") else drawn.model
+    kinds = set(getattr(base.config.get_text_config(), "layer_types", None) or ("full_attention",))
+    return bool(config.model.paths.packing != "never" and kinds == {"full_attention"})
 
 
 def _large_vocabulary(model: Any) -> bool:

@@ -16,6 +16,7 @@ from medvlm.models.parts import table
 from medvlm.storage import atomic_path, write_text
 from medvlm.training.answering import answer
 from medvlm.training.average import WeightAverage
+from medvlm.training.checkpoints import stream_checkpoints
 from medvlm.training.scoring import Answer, Question
 
 
@@ -32,6 +33,9 @@ class SaveSettings(Callback):
 
 class Announce(Callback):
     """Print what will be learnt before the first step: data, drops, what trains."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        stream_checkpoints(trainer.strategy)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from medvlm.training.callbacks import Announce
+from medvlm.training.checkpoints import StreamedCheckpoints
 from medvlm.training.cli import main
 
 NORM = "language_model.model.norm.weight"  # as transformers names it in a saved LLaVA
@@ -110,3 +111,12 @@ def test_a_run_that_was_killed_mid_epoch_continues_to_the_same_weights(data, sma
     resumed = fit(data, small_config, tmp_path / "rest", *settings, f"--ckpt_path={checkpoint}")
     assert losses(tmp_path / "rest") == losses(tmp_path / "whole")[killed:]
     assert same(whole, resumed)
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    StreamedCheckpoints().save_checkpoint({"weights": torch.arange(3)}, path)
+    with pytest.raises(Exception, match="pickle|local"):
+        StreamedCheckpoints().save_checkpoint({"weights": lambda: None}, path)
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+    assert torch.load(path)["weights"].tolist() == [0, 1, 2]
