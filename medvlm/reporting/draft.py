@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from medvlm.content import list_content
 from medvlm.dialogue.trigger import format_trigger, parse_triggers
 from medvlm.findings.finding import Finding
 from medvlm.findings.verbalise import sentence, verbalise
 from medvlm.imaging.view import overview
+from medvlm.reporting.repair import repairs
 from medvlm.reporting.report import Revision, Sentence
-from medvlm.reporting.support import check_sentence, split_sentences
+from medvlm.reporting.support import check_sentence, concepts_in, split_sentences
 
 if TYPE_CHECKING:
     from medvlm.reporting.read_study import Reading
@@ -54,6 +55,7 @@ _DENIED = (
     "a number",
 )
 Rewrite = Callable[[str, str, Sequence[Finding]], str]
+Choose = Callable[[str, str, Sequence[Finding], Sequence[str]], str]
 
 
 def is_contradiction(reason: str) -> bool:
@@ -86,13 +88,18 @@ def check_draft(text: str, findings: Sequence[Finding]) -> Draft:
     return Draft(tuple(kept), tuple(removed), tuple(finding.id for finding in omitted))
 
 
-def correct_draft(draft: Draft, findings: Sequence[Finding], rewrite: Rewrite, tries: int = 2) -> Draft:
+def correct_draft(
+    draft: Draft, findings: Sequence[Finding], rewrite: Rewrite, choose: Choose | None = None, tries: int = 2
+) -> Draft:
     """Have the sentences that contradict a measurement written again; what stays wrong is said by the measurement.
+
+    First the model writes freely; then its own sentence is held to what was measured, and it chooses among the ways.
 
     Args:
         draft: checked sentences.
         findings: of the study.
         rewrite: `(sentence, reason, findings) -> new text`, by the model.
+        choose: `(sentence, reason, findings, ways) -> one of them`, by the model; None: the first.
         tries: how often the model may try one sentence.
     """
     kept, removed, revisions = list(draft.sentences), [], []
@@ -101,16 +108,21 @@ def correct_draft(draft: Draft, findings: Sequence[Finding], rewrite: Rewrite, t
         if not is_contradiction(reason):
             removed.append((text, reason))
             continue
-        made, last = None, reason
+        made, last, about = None, reason, concepts_in(text, findings)
         for _ in range(tries):
             for written in split_sentences(rewrite(text, last, findings)):
                 support = check_sentence(written, findings)
-                if support.findings:
+                # Another true sentence, about something else, is no correction.
+                if support.findings and concepts_in(written, findings) & about:
                     made = Sentence(written, support.findings, "model")
                     break
                 last = support.reason
             if made is not None:
                 break
+        source: Literal["model", "constrained"] = "model"
+        if made is None and (ways := repairs(text, findings)):
+            chosen = choose(text, reason, findings, ways) if choose is not None and len(ways) > 1 else ways[0]
+            made, source = Sentence(chosen, check_sentence(chosen, findings).findings, "model"), "constrained"
         if made is None:
             # The sentences of what was left out are in the draft already, from the measurements.
             by_measurement = [one.text for one in kept if set(one.findings) & set(omitted)]
@@ -118,7 +130,7 @@ def correct_draft(draft: Draft, findings: Sequence[Finding], rewrite: Rewrite, t
             revisions.append(Revision(text, reason, replaced, "measurement" if replaced else "nothing"))
             removed.append((text, reason))
             continue
-        revisions.append(Revision(text, reason, made.text, "model"))
+        revisions.append(Revision(text, reason, made.text, source))
         kept = [one for one in kept if one.source == "model" or not set(one.findings) <= set(made.findings)]
         omitted = [name for name in omitted if name not in made.findings]
         if made.text not in {one.text for one in kept}:
@@ -186,6 +198,17 @@ class VLMWriter:
             f"{measured}\nThis sentence is wrong ({reason}): {sentence} Write it so that it agrees with the findings."
         )
         return str(self.generator.answer(open_conversation(question, [], [])))
+
+    def choose(self, sentence: str, reason: str, findings: Sequence[Finding], ways: Sequence[str]) -> str:
+        """One of several sentences: the likeliest after the same question, decoded so that nothing else can come."""
+        from medvlm.dialogue.loop import open_conversation
+        from medvlm.models.generate import Generator
+
+        measured = verbalise(findings, "short")
+        question = f"{measured}\nThis sentence is wrong ({reason}): {sentence} Which is right?"
+        held = Generator(self.generator.loaded, max_new_tokens=self.generator.max_new_tokens, choices=ways)
+        said = held.answer(open_conversation(question, [], []))
+        return next((way for way in ways if way.strip() == said.strip()), ways[0])
 
 
 def report_question(experts: Sequence[str]) -> str:

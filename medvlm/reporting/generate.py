@@ -140,7 +140,10 @@ def compose_report(
         if answer is not None:
             draft, text = check_draft(answer, findings), "model, checked against measurements"
             if options.correct and writer is not None:
-                draft, text = correct_draft(draft, findings, writer.rewrite), "model, corrected by measurements"
+                draft, text = (
+                    correct_draft(draft, findings, writer.rewrite, writer.choose),
+                    "model, corrected by measurements",
+                )
         sections, doubts = compose_sections(findings, draft), compose_doubts(findings, draft)
         doubts += guideline_doubts(guidelines, violated(answer or "", guidelines))
     indication = clean_text(options.indication, LONGEST_INDICATION)

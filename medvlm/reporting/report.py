@@ -179,12 +179,16 @@ class Change:
 
 @dataclass(frozen=True)
 class Revision:
-    """One step of the corrected mode: a sentence, why it could not stay, and what stands in its place (or nothing)."""
+    """One step of the corrected mode: a sentence, why it could not stay, and what stands in its place (or nothing).
+
+    `source`: `model` (it wrote another one), `constrained` (it chose among its own sentence with measured sides, sites,
+    grades and numbers), `measurement` (the sentence of a Finding) or `nothing`.
+    """
 
     written: str
     reason: str
     replaced: str = ""
-    source: Literal["model", "measurement", "nothing"] = "nothing"
+    source: Literal["model", "constrained", "measurement", "nothing"] = "nothing"
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,11 @@ def check_sentence(text: str, findings: Sequence[Finding]) -> Support:
     return _join(results) if results else Support((), "no expert measured what it speaks of")
 
 
+def concepts_in(text: str, findings: Sequence[Finding]) -> set[str]:
+    """Code values of the concepts of these Findings that a sentence names."""
+    return set(_concepts(normal_form(text), findings))
+
+
 def _join(results: Sequence[Support]) -> Support:
     findings = dict.fromkeys(name for one in results for name in one.findings)
     asserted = dict.fromkeys(name for one in results for name in one.asserted)

@@ -163,10 +163,44 @@ def test_a_contradicting_sentence_is_written_again_with_a_trace():
     assert corrected.removed == ()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("A 14 mm nodule in the left upper lobe.", "A 14 mm nodule in the right upper lobe."),
+        ("A 14 mm nodule in the right lower lobe.", "A 14 mm nodule in the right upper lobe."),
+        ("Ground-glass nodule, right upper lobe, 14 mm.", "Solid nodule, right upper lobe, 14 mm."),
+        ("A 1.9 cm nodule in the right upper lobe.", "A 1.4 cm nodule in the right upper lobe."),
+        ("A nodule of 14 mL in the right upper lobe.", "A nodule of 14 mm in the right upper lobe."),
+    ],
+)
+def test_a_model_that_cannot_write_it_again_has_its_own_sentence_held_to_the_measurement(wrong, right):
+    findings = (sample.nodule(), sample.no_effusion())
+    corrected = correct_draft(check_draft(wrong, findings), findings, lambda *_: "The nodule is huge.")
+    (revision,) = corrected.revisions
+    assert (revision.replaced, revision.source) == (right, "constrained")
+    assert right in [one.text for one in corrected.sentences]
+
+
+def test_the_model_chooses_where_its_sentence_fits_several_findings():
+    second = dataclasses.replace(sample.nodule("nodule-2", 6.4, 0.12), laterality=Code("7771000", "SCT", "Left"))
+    findings = (sample.nodule(), second)
+    seen = []
+
+    def choose(sentence, reason, known, ways):
+        seen.extend(ways)
+        return ways[1]
+
+    draft = check_draft("A 20 mm nodule in the upper lobe.", findings)
+    corrected = correct_draft(draft, findings, lambda *_: "", choose)
+    assert seen == ["A 14 mm nodule in the upper lobe.", "A 6 mm nodule in the upper lobe."]
+    assert corrected.revisions[0].replaced == "A 6 mm nodule in the upper lobe."
+
+
 def test_a_sentence_that_stays_wrong_is_replaced_by_the_measurement():
     findings = (sample.nodule(),)
-    draft = check_draft("A 14 mm nodule in the left upper lobe.", findings)
+    # A denial cannot be made true by exchanging words.
+    draft = check_draft("No nodule in the right upper lobe.", findings)
     corrected = correct_draft(draft, findings, lambda *_: "The nodule is huge.")
     assert corrected.revisions[0].source == "measurement"
     assert corrected.sentences[0].source == "measurement"
-    assert corrected.removed[0][0] == "A 14 mm nodule in the left upper lobe."
+    assert corrected.removed[0][0] == "No nodule in the right upper lobe."
