@@ -49,7 +49,7 @@ def measure_loop(
     told = [good for answers in right.values() for good in answers]
     share = sum(told) / max(1, len(told))
     slots = {name: sum(values) / len(values) for name, values in by_task.items()}
-    return Measured(len(asked), len(told), share, share, None, 0.0, 0.0, slots, right)
+    return Measured(len(asked), len(told), share, share, None, 0.0, 0.0, 0.0, slots, right)
 
 
 def _opening(row: Conversation, offered: bool) -> Conversation:

@@ -30,6 +30,7 @@ class Measured:
         whole: share of conversations with all answers right (A_C).
         conclusion: share of right conclusions (A_D); None where none was asked.
         inconsistent: share of conversations whose answers clash.
+        unread: share of answers that say nothing the pathway knows; they cannot clash.
         reward: mean reward of the pathway.
         slots: share of right answers by slot.
         right: per conversation id, per question, whether the answer was right; for paired intervals.
@@ -41,6 +42,7 @@ class Measured:
     whole: float
     conclusion: float | None
     inconsistent: float
+    unread: float
     reward: float
     slots: dict[str, float]
     right: dict[str, list[bool]] = field(default_factory=dict, repr=False)
@@ -73,7 +75,7 @@ def measure(
     rollouts = Rollouts(loaded, max_new_tokens=max_new_tokens, temperature=0.0)
     right: dict[str, list[bool]] = {}
     by_slot: dict[str, list[bool]] = defaultdict(list)
-    clashes, rewards, concluded = 0, [], []
+    clashes, unread, rewards, concluded = 0, 0, [], []
     for start in range(0, len(conversations), batch):
         rows = conversations[start : start + batch]
         for row, sample in zip(rows, rollouts([Script.of(row) for row in rows]), strict=True):
@@ -85,6 +87,7 @@ def measure(
                     continue
                 good = scorer.grade(slot, reading, truth[slot])[0] >= RIGHT
                 right[row.id].append(good)
+                unread += reading.state != "value"
                 by_slot[slot].append(good)
                 if slot == scorer.pathway.turns.conclusion:
                     concluded.append(good)
@@ -99,6 +102,7 @@ def measure(
         sum(all(answers) for answers in right.values()) / count,
         sum(concluded) / len(concluded) if concluded else None,
         clashes / count,
+        unread / len(told),
         sum(rewards) / count,
         {name: sum(values) / len(values) for name, values in by_slot.items()},
         right,
