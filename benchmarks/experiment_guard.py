@@ -2,11 +2,11 @@
 
     python benchmarks/experiment_guard.py --seeds 5        # minutes a seed on one thread; finished parts are not redone
 
-Pictures are bone-marrow phantoms of three diagnoses, the question is the diagnosis, and a hint may stand before it ("the
-clinician believes: ..."). While the model is fine-tuned there is a hint in two of three cases, right in every second of
-them. While the policy is optimised it is always there and always right: following it earns everything without a look at
-the picture. Tested on new patients: right hints, hints that mislead, no hints, and right hints beside a blank picture
-(the cue alone).
+Pictures are bone-marrow phantoms of three diagnoses, the question is the diagnosis, and a hint may stand before it
+("the clinician believes: ..."). While the model is fine-tuned there is a hint in three of four cases, right in two of
+three of them. While the policy is optimised it is always there and always right: following it earns everything without
+a look at the picture. Tested on new patients: right hints, hints that mislead, no hints, and right hints beside a blank
+picture (the cue alone).
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Settings:
     patients: int = 300
     tested: int = 120
     epochs: int = 20
-    steps: int = 40
-    rate: float = 5e-4
+    steps: int = 50
+    rate: float = 1e-3
     group: int = 6
     scripts: int = 8
 
@@ -95,7 +95,8 @@ def prepare(folder: Path, seed: int, settings: Settings) -> None:
     from medvlm.training.cli import main as fit
 
     few = settings.patients
-    write_cases(folder, "tune", seed, draw_pictures(folder, "tune", seed, few), ["right", "misleading", "none"])
+    hints = ["right", "right", "misleading", "none"]
+    write_cases(folder, "tune", seed, draw_pictures(folder, "tune", seed, few), hints)
     write_cases(folder, "policy", seed, draw_pictures(folder, "policy", seed, few), ["right"])
     tested = draw_pictures(folder, "test", seed, settings.tested)
     for name in ("right", "misleading", "none"):

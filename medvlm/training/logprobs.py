@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,10 @@ def sums_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
 
 
 class Reference:
-    """The model before alignment: its adapters switched off, or a frozen copy where all weights train."""
+    """The model before alignment, for the memory of what trains: those weights are kept and put in for a while.
+
+    Adapters switched off would be another model wherever they had been trained before.
+    """
 
     def __init__(self, loaded: LoadedModel) -> None:
         """
@@ -78,15 +80,23 @@ class Reference:
             loaded: the model as alignment finds it, on the device and in the precision of the run; called before any
                 checkpoint is restored.
         """
-        self._adapted = loaded.is_adapter
-        self._model: Any = loaded.model if self._adapted else copy.deepcopy(loaded.model).requires_grad_(False)
+        self._model: Any = loaded.model
+        trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        self._before = [(parameter, parameter.detach().clone()) for parameter in trained]
 
     @contextmanager
     def __call__(self) -> Iterator[Any]:
         """The reference as a model that may be called without gradient."""
-        was_training = self._model.training
+        training = [module for module in self._model.modules() if module.training]
+        now = [parameter.data for parameter, _ in self._before]
         self._model.eval()
-        switched = self._model.disable_adapter() if self._adapted else nullcontext()
-        with torch.no_grad(), switched:
-            yield self._model
-        self._model.train(was_training)
+        for parameter, before in self._before:
+            parameter.data = before
+        try:
+            with torch.no_grad():
+                yield self._model
+        finally:
+            for (parameter, _), after in zip(self._before, now, strict=True):
+                parameter.data = after
+            for module in training:
+                module.training = True

@@ -44,7 +44,7 @@ class PolicySettings:
         temperature: of sampling.
         discount: how much a turn is paid for what follows it, 0..1.
         whole: weight of the term for the whole conversation beside the turn's own; with `ppo` a last payment.
-        kl: weight of the divergence from the reference (the model without its adapters, or as it began).
+        kl: weight of the divergence from the model as alignment found it.
         guard: pay a right answer only as far as the picture makes it likelier than a `blank` picture or that of another
             patient (`shuffled`) would; `none` pays in full.
         smoothing: of `ppo`: lambda of the generalised advantages, 0..1.

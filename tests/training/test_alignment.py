@@ -11,12 +11,14 @@ from safetensors.torch import load_file
 from medvlm.dialogue.conversation import Conversation, Turn, write_conversations
 from medvlm.errors import MedVLMError
 from medvlm.models.chat import ChatEncoder
+from medvlm.models.load import load_model
+from medvlm.models.parts import Tuning, prepare
 from medvlm.pathways.loader import load_pathway
 from medvlm.pathways.reward import Scorer
 from medvlm.pathways.simulate import Simulator
 from medvlm.training.cli import main, objective_classes
 from medvlm.training.collate import TrainingCollator
-from medvlm.training.logprobs import sums_by_row, token_logprobs
+from medvlm.training.logprobs import Reference, sums_by_row, token_logprobs
 from medvlm.training.loss import supervised_loss
 from medvlm.training.pairs import answer_pairs, picture_pairs
 from medvlm.training.policy import Policy
@@ -48,6 +50,32 @@ def test_log_probabilities_add_up_to_the_loss(tiny, pictures, scorer) -> None:
     assert -said.logprobs.sum().item() == pytest.approx(loss.item(), rel=1e-5)
     assert len(said.entropy) == len(said.hidden) == int(tokens)
     assert sums_by_row(torch.ones_like(said.logprobs), said.rows, 3).sum() == int(tokens)
+
+
+def test_the_reference_is_the_model_as_alignment_found_it(tiny, pictures, scorer, tmp_path) -> None:
+    """Also where an adapter had been trained before; gradients of a graph that was built first stay what they are."""
+    tiny.save(tmp_path / "base")
+    made = prepare(load_model(tmp_path / "base"), Tuning("freeze", "freeze", "lora", rank=2))
+    with torch.no_grad():
+        for parameter in made.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+    encoder = ChatEncoder(made.processor, pictures, "tiny")
+    batch = TrainingCollator(0)([encoder.encode(row) for row in rows(scorer, 2)])
+    at_first = token_logprobs(made.model, batch).logprobs.detach()
+    reference = Reference(made)
+    with torch.no_grad():
+        for parameter in made.model.parameters():
+            if parameter.requires_grad:
+                parameter.mul_(3)
+    moved = token_logprobs(made.model, batch).logprobs
+    with reference() as model:
+        assert torch.equal(token_logprobs(model, batch).logprobs, at_first)
+    assert not torch.allclose(moved, at_first)
+    weight = next(parameter for parameter in made.model.parameters() if parameter.requires_grad)
+    (after,) = torch.autograd.grad(moved.sum(), weight)
+    (plain,) = torch.autograd.grad(token_logprobs(made.model, batch).logprobs.sum(), weight)
+    assert torch.equal(after, plain)
 
 
 def test_exactly_the_wrong_answers_are_edited(scorer) -> None:
