@@ -54,7 +54,7 @@ def report(
         device: where experts and model run: auto, cpu, cuda, cuda:1.
         formats: json, text, markdown, html, csv, grounded, pdf, fhir, dicom (default: all that are installed).
         indication: why the study was made, in words; printed, never obeyed.
-        prior: report folder, report.json or SR of an earlier study to compare with.
+        prior: report folder, report.json, SR or text (.txt, .md) of an earlier study to compare with.
         pathways: guidelines to judge by (default: that of the exam type).
         correct: have sentences of the model that contradict a measurement written again, with a trace.
         seg: how DICOM segmentations store masks: binary, or labelmap (smaller; few viewers read it yet).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medvlm.findings.codes import concept_of
-from medvlm.findings.finding import Finding
+from medvlm.findings.finding import Code, Finding
 from medvlm.findings.verbalise import UNIT_TEXT, number_text, place_text
 from medvlm.reporting.report import Change, Section, Sentence
 
@@ -37,17 +37,24 @@ def compare(findings: Sequence[Finding], prior: Sequence[Finding]) -> tuple[Chan
         then = matched.get(finding.id)
         if then is not None:
             changes.append(_measured(finding, then))
-        elif any(one.concept == finding.concept for one in prior):  # the earlier study looked for it
+        elif any(_key(one.concept) == _key(finding.concept) for one in prior):  # the earlier study looked for it
             changes.append(Change("new", finding.id))
-    looked = {finding.concept for finding in findings}
+    looked = {_key(finding.concept) for finding in findings}
     for j, finding in enumerate(left):
-        if j not in taken and finding.concept in looked:
+        if j not in taken and _key(finding.concept) in looked:
             changes.append(Change("resolved", None, finding.id))
     return tuple(changes)
 
 
 def _same_place(now: Finding, then: Finding) -> bool:
-    return (now.concept, now.laterality, now.site) == (then.concept, then.laterality, then.site)
+    return [_key(c) for c in (now.concept, now.laterality, now.site)] == [
+        _key(c) for c in (then.concept, then.laterality, then.site)
+    ]
+
+
+def _key(code: Code | None) -> tuple[str, str] | None:
+    """A code without its meaning, which may be worded otherwise elsewhere."""
+    return None if code is None else (code.scheme, code.value)
 
 
 def _size(finding: Finding) -> float:

@@ -12,6 +12,7 @@ from medvlm.findings.verbalise import measurement_text, place_text
 from medvlm.imaging.study import Series, Study
 from medvlm.reporting.draft import Draft, is_contradiction
 from medvlm.reporting.exam import Exam
+from medvlm.reporting.prior import READ_AS_TEXT
 from medvlm.reporting.report import Doubt, ExpertUse, Guideline, Section, Sentence
 
 # So many objects of one kind are named one by one; the others are counted.
@@ -152,6 +153,15 @@ def input_doubts(study: Study, used: Sequence[Series]) -> tuple[Doubt, ...]:
     if len(reasons) > SKIPPED_SHOWN:
         doubts.append(Doubt("input", f"{len(reasons) - SKIPPED_SHOWN} further reasons; see 'medvlm study'."))
     return tuple(dict.fromkeys(doubts))
+
+
+def prior_doubts(prior: Sequence[Finding]) -> tuple[Doubt, ...]:
+    """An earlier study that is known by somebody's words only."""
+    if not any(finding.provenance == READ_AS_TEXT for finding in prior):
+        return ()
+    named = ", ".join(Counter(concept_of(finding.concept).text for finding in prior if finding.presence == "present"))
+    text = f"The earlier study was read from its text, not from measurements ({named or 'nothing present'}); check it."
+    return (Doubt("input", text),)
 
 
 def abstain(experts: Sequence[ExpertUse]) -> tuple[tuple[Section, ...], tuple[Doubt, ...]]:

@@ -22,6 +22,7 @@ from medvlm.reporting.compose import (
     guideline_doubts,
     indication_section,
     input_doubts,
+    prior_doubts,
     title_of,
 )
 from medvlm.reporting.draft import Draft, VLMWriter, check_draft, correct_draft, draft_from_findings
@@ -165,7 +166,12 @@ def compose_report(
             model_weights=writer.weights if writer and by_model else "",
         ),
         findings=findings,
-        doubts=(*doubts, *input_doubts(study, shown), *(coverage_doubts(exam, findings) if reading.results else ())),
+        doubts=(
+            *doubts,
+            *prior_doubts(options.prior),
+            *input_doubts(study, shown),
+            *(coverage_doubts(exam, findings) if reading.results else ()),
+        ),
         images=images,
         experts=reading.uses,
         series=tuple(describe_series(series, series in shown, series in reading.used) for series in study.series),
