@@ -31,10 +31,12 @@ class Interval:
     """A mean over seeds with its 95 % interval by Student's t, in per cent (or points, for a difference)."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.mean:5.1f} (one seed)"
         return f"{self.mean:5.1f} ({self.low:5.1f} to {self.high:5.1f})"
 
 
@@ -43,7 +45,7 @@ def interval(values: Sequence[float]) -> Interval:
     percent = 100 * np.asarray(values, dtype=float)
     mean = float(percent.mean())
     if len(percent) < 2:
-        return Interval(mean, float("nan"), float("nan"))
+        return Interval(mean, None, None)
     half = float(stats.t.ppf(0.975, len(percent) - 1) * percent.std(ddof=1) / np.sqrt(len(percent)))
     return Interval(mean, mean - half, mean + half)
 
@@ -139,7 +141,10 @@ def plot(path: Path, groups: Mapping[str, Mapping[str, Interval]], label: str) -
     for number, arm in enumerate(arms):
         rows = [group[arm] for group in groups.values()]
         places = np.arange(len(groups)) + (number - (len(arms) - 1) / 2) * width
-        reach = np.nan_to_num([[row.mean - row.low for row in rows], [row.high - row.mean for row in rows]])
+        reach = [
+            [row.mean - (row.mean if row.low is None else row.low) for row in rows],
+            [(row.mean if row.high is None else row.high) - row.mean for row in rows],
+        ]
         colour = colours[number % len(colours)]
         axes.bar(places, [row.mean for row in rows], width * 0.92, color=colour, label=arm, zorder=2)
         axes.errorbar(places, [row.mean for row in rows], reach, fmt="none", ecolor="#333333", capsize=2, zorder=3)
