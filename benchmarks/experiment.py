@@ -148,7 +148,7 @@ def plot(path: Path, groups: Mapping[str, Mapping[str, Interval]], label: str) -
         colour = colours[number % len(colours)]
         axes.bar(places, [row.mean for row in rows], width * 0.92, color=colour, label=arm, zorder=2)
         axes.errorbar(places, [row.mean for row in rows], reach, fmt="none", ecolor="#333333", capsize=2, zorder=3)
-    axes.set_xticks(np.arange(len(groups)), [name.replace("_", " ") for name in groups])
+    axes.set_xticks(np.arange(len(groups)), list(groups))
     axes.set_ylabel(label)
     axes.set_ylim(0, 105)
     axes.grid(axis="y", color="#dddddd", zorder=0)

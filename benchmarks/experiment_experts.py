@@ -73,7 +73,7 @@ def main() -> None:
         print(f"{task:<22}" + "".join(f"{Interval(**cell)!s:>24}" for cell in by_task[task].values()))
     save(given, curriculum, cards, {"table": table, "tasks": by_task})
     groups = {"all measurements": table["own picture"], **by_task}
-    shown = {name: {arm: Interval(**row[arm]) for arm in ARMS} for name, row in groups.items()}
+    shown = {name.replace("_", " "): {arm: Interval(**row[arm]) for arm in ARMS} for name, row in groups.items()}
     plot(given.out.with_suffix(".png"), shown, "right answers, per cent")
 
 

@@ -85,7 +85,7 @@ def main() -> None:
     results = {"table": table, "gain_over_sft": gains, "image_sensitivity": sensitivity}
     save(given, curriculum, cards, results)
     groups = {
-        f"{setting}\n{name}": {arm: Interval(**row) for arm, row in table[setting][name].items()}
+        f"{setting.replace('_', ' ')}\n{name}": {arm: Interval(**row) for arm, row in table[setting][name].items()}
         for name in ("A_C",)
         for setting in SETTINGS
     }
