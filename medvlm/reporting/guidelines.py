@@ -59,7 +59,7 @@ def _judge(
     if not bound or not about:
         return None
     measured = {name: _on_grid(pathway, name, symbol, about) for name, symbol in bound.items()}
-    measured |= _compared(pathway, about, changes)
+    measured |= _compared(pathway, about, changes) | _counted(pathway, about)
     known = {**{name: value for name, value in assumed.items() if name in pathway.slots}, **measured}
     result = verdict(checker, known)
     shown = [(_name(pathway.slots[name]), _say(pathway.slots[name], symbol)) for name, symbol in measured.items()]
@@ -107,6 +107,14 @@ def _compared(pathway: Pathway, about: Sequence[Finding], changes: Sequence[Chan
     change = next((one for one in changes if one.finding == largest.id), None)
     symbol = "baseline" if change is None else COMPARISON[change.status]
     return {"comparison": symbol} if symbol in symbols else {}
+
+
+def _counted(pathway: Pathway, about: Sequence[Finding]) -> dict[str, Any]:
+    """Single or multiple, where the guideline asks for that: the expert looked at the whole scan."""
+    if "number" not in pathway.slots or "number" in {binding.slot for binding in pathway.bindings}:
+        return {}
+    symbol = "single" if len(about) == 1 else "multiple"
+    return {"number": symbol} if symbol in pathway.slots["number"].variable.symbols else {}
 
 
 def _name(slot: Slot) -> str:

@@ -126,6 +126,8 @@ def test_the_guideline_says_its_category_and_what_it_assumed():
     assert guideline.pathway == "lung_nodule"
     assert ("mean diameter", "12 mm") in guideline.known
     assert any(value == "yes (assumed)" for _, value in guideline.known)
+    assert ("nodule type", "solid") in guideline.known
+    assert ("number of nodules", "single") in guideline.known  # the expert reported one and looked everywhere
     assert guideline.findings == ("nodule-1",)
     assert guideline.decided or guideline.open
 
