@@ -116,7 +116,7 @@ def test_a_run_that_was_killed_mid_epoch_continues_to_the_same_weights(data, sma
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "checkpoints" / "last.ckpt"
     StreamedCheckpoints().save_checkpoint({"weights": torch.arange(3)}, path)
-    with pytest.raises(Exception, match="pickle|local"):
+    with pytest.raises(Exception, match=r"pickle|local"):
         StreamedCheckpoints().save_checkpoint({"weights": lambda: None}, path)
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
     assert torch.load(path)["weights"].tolist() == [0, 1, 2]

@@ -11,7 +11,8 @@ from medvlm.dialogue.adapters.mimic import MIMIC_DIFF_VQA, MIMIC_REPORTS
 from medvlm.dialogue.adapters.prepare import Pictures, prepare
 from medvlm.dialogue.adapters.source import Item, SourceSet
 from medvlm.dialogue.adapters.tables import own_folder, own_table
-from medvlm.dialogue.adapters.volumes import MSD, TOTAL_SEGMENTATOR, VolumeSet, prepare_volumes
+from medvlm.dialogue.adapters.volume_sets import MSD, TOTAL_SEGMENTATOR, VolumeSet
+from medvlm.dialogue.adapters.volumes import prepare_volumes
 from medvlm.dialogue.adapters.vqa import OMNI_MED_VQA, PATH_VQA, PMC_VQA, SLAKE, SLAKE_BILINGUAL
 from medvlm.dialogue.adapters.vqa_rad import VQA_RAD
 from medvlm.dialogue.adapters.wbc import prepare_wbc

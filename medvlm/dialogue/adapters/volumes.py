@@ -7,15 +7,14 @@ conversations teach asking and reading before any expert is trained; train one o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import medvlm
-from medvlm.dialogue.adapters.sources import csv_rows, first_existing
+from medvlm.dialogue.adapters.volume_sets import Case, VolumeSet, organ_of
 from medvlm.dialogue.questions import Family, Questions
 from medvlm.dialogue.score import Score
 from medvlm.errors import MedVLMError
@@ -23,108 +22,15 @@ from medvlm.experts.card import ExpertCard
 from medvlm.findings.codes import code, concepts
 from medvlm.findings.finding import Finding, Measurement, Provenance, write_findings
 from medvlm.imaging.cohort import SPLITS, Cohort, CohortEntry, Split
-from medvlm.storage import atomic_path, read_json, write_json
+from medvlm.storage import atomic_path, write_json
 
 if TYPE_CHECKING:
     from medvlm.imaging.study import Volume
 
 LESION = re.compile(r"cancer|tumou?r|lesion|nodule|metasta|edema|cyst", re.IGNORECASE)
-SIDES = ("left", "right")
 # A lesion smaller than this is an annotation's crumb.
 LEAST_ML = 0.01
 SHARES: tuple[tuple[Split, float], ...] = (("test", 0.2), ("validation", 0.1))
-
-
-@dataclass(frozen=True)
-class Case:
-    """One volume with its masks: one label map, or one binary mask a label."""
-
-    id: str
-    image: Path
-    masks: Mapping[int, Path]
-    split: Split | None = None
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a folder says: task name, labels, cases; `expected` is the published number of cases, if known."""
-
-    name: str
-    labels: Mapping[int, str]
-    cases: tuple[Case, ...]
-    expected: int | None
-
-
-@dataclass(frozen=True)
-class VolumeSet:
-    """A public set of segmented volumes; the fields are those of `SourceSet`."""
-
-    name: str
-    title: str
-    source: str
-    licence: str
-    layout: str
-    patient: str
-    read: Callable[[Path], Published]
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-
-# Labelled training cases of each task, as its dataset.json lists them (Antonelli et al., Nat Commun 13 (2022) 4128).
-MSD_CASES = {
-    "BRATS": 484,
-    "BrainTumour": 484,
-    "Heart": 20,
-    "Liver": 131,
-    "Hippocampus": 260,
-    "Prostate": 32,
-    "Lung": 63,
-    "Pancreas": 281,
-    "HepaticVessel": 303,
-    "Spleen": 41,
-    "Colon": 126,
-}
-
-
-def read_msd(root: Path) -> Published:
-    """One task folder of the Decathlon; its test volumes have no masks and are left alone."""
-    table = first_existing(root, ("dataset.json",), "task description of the Decathlon")
-    data = read_json(table)
-    try:
-        labels = {int(number): str(name) for number, name in data["labels"].items() if int(number) != 0}
-        cases = []
-        for row in data["training"]:
-            image, mask = root / row["image"], root / row["label"]
-            cases.append(Case(image.name.removesuffix(".gz").removesuffix(".nii"), image, {0: mask}))
-        task = re.sub(r"^Task\d+_", "", root.resolve().name)
-        expected = MSD_CASES.get(task, MSD_CASES.get(str(data.get("name"))))
-        return Published(task, labels, tuple(cases), expected)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise MedVLMError(f"{table}: not a task description of the Decathlon ({error}).") from None
-
-
-def read_total_segmentator(root: Path) -> Published:
-    """TotalSegmentator CT: the structures that have a code, with the published split of `meta.csv`."""
-    table = first_existing(root, ("meta.csv",), "TotalSegmentator table")
-    splits: Mapping[str, Split] = {"train": "train", "val": "validation", "test": "test"}
-    rows = list(csv_rows(table, ("image_id", "split"), delimiter=";"))
-    names = [name for name in _structures(root, rows) if _organ(name)]
-    labels = dict(enumerate(names, start=1))
-    cases = []
-    for row in rows:
-        folder = root / row["image_id"]
-        if folder.is_dir():
-            masks = {number: folder / "segmentations" / f"{name}.nii.gz" for number, name in labels.items()}
-            cases.append(Case(row["image_id"], folder / "ct.nii.gz", masks, splits[row["split"]]))
-    # 1,204 cases are version 1, 1,228 version 2; a table of another length is another version.
-    return Published("TotalSegmentator", labels, tuple(cases), len(rows) if len(rows) in (1204, 1228) else 1228)
-
-
-def _structures(root: Path, rows: Sequence[Mapping[str, str]]) -> list[str]:
-    for row in rows:
-        folder = root / row["image_id"] / "segmentations"
-        if folder.is_dir():
-            return sorted(path.name.removesuffix(".nii.gz") for path in folder.glob("*.nii.gz"))
-    raise MedVLMError(f"{root}: no case with a folder 'segmentations' here.")
 
 
 def prepare_volumes(source: VolumeSet, root: Path, out: Path, seed: int = 0, subset: bool = False) -> str:
@@ -258,7 +164,7 @@ def measure_labels(mask: Volume, labels: Mapping[int, str], study: str) -> list[
 
     array = np.asarray(mask.array).round().astype(int)
     provenance = Provenance("truth", medvlm.__version__)
-    organs = [_organ(name) for name in labels.values() if not LESION.search(name)]
+    organs = [organ_of(name) for name in labels.values() if not LESION.search(name)]
     # A set about one organ (lung, colon) names only its lesions.
     site = next((organ for organ in organs if organ), ("", ""))[0]
     found: list[Finding] = []
@@ -281,7 +187,7 @@ def measure_labels(mask: Volume, labels: Mapping[int, str], study: str) -> list[
                     )
                 )
             continue
-        organ = _organ(name)
+        organ = organ_of(name)
         if organ and own.any() and mask.calibrated:
             volume = Measurement(code("volume"), float(own.sum() * mask.voxel_volume / 1000), "mL")
             side = code(organ[1]) if organ[1] else None
@@ -294,15 +200,6 @@ def measure_labels(mask: Volume, labels: Mapping[int, str], study: str) -> list[
         lesions.sort(key=lambda finding: finding.measure("Long axis") or 0.0, reverse=True)
         found += lesions or [Finding("lesion-0", study, code("lesion"), "absent", provenance, 0.0)]
     return found
-
-
-def _organ(name: str) -> tuple[str, str] | None:
-    """Key of `codes.csv` and side of a published structure name (`kidney_left`), or None."""
-    words = re.split(r"[\s_]+", name.lower())
-    side = next((word for word in words if word in SIDES), "")
-    key = "_".join(word for word in words if word not in SIDES).replace("adrenal_gland", "adrenal")
-    concept = concepts().get(key)
-    return (key, side) if concept and concept.kind == "site" else None
 
 
 def _questions(expert: str, truths: Iterable[Sequence[Finding]]) -> Questions:
@@ -389,25 +286,3 @@ def _family(
         nothing,
         "That is uncertain.",
     )
-
-
-MSD = VolumeSet(
-    name="msd",
-    title="MSD",
-    source="medicaldecathlon.com; Antonelli et al., Nature Communications 13 (2022) 4128",
-    licence="CC BY-SA 4.0",
-    layout="one task folder with dataset.json, imagesTr/ and labelsTr/",
-    patient="the volume; one a patient",
-    read=read_msd,
-    counts=MSD_CASES,
-)
-TOTAL_SEGMENTATOR = VolumeSet(
-    name="total_segmentator",
-    title="TotalSegmentator",
-    source="Zenodo 6802613 (version 1) or 10047292 (version 2); Wasserthal et al., Radiology: AI 5 (2023) e230024",
-    licence="CC BY 4.0",
-    layout="meta.csv and one folder a case with ct.nii.gz and segmentations/",
-    patient="the case",
-    read=read_total_segmentator,
-    counts={"version 1": 1204, "version 2": 1228},
-)
