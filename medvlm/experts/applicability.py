@@ -19,7 +19,7 @@ def check_header(bundle: Bundle, series: Series) -> Applicability:
     """What can be decided without reading voxels."""
     spec = bundle.spec
     if series.modality not in spec.modality:
-        wanted = " or ".join(spec.modality)
+        wanted = " or ".join(code for code in spec.modality if code)  # "": files that carry none are read, too
         found = series.modality or "unknown"
         return Applicability(False, f"the modality is {found}, {spec.name} reads {wanted}")
     if series.body_part and spec.body_part and not any(part in series.body_part for part in spec.body_part):
