@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
 
 from medvlm.findings.finding import Finding
 from medvlm.reporting.support import GRADES, LOBES, check_sentence
@@ -13,13 +14,21 @@ UNIT_WRITTEN = {"mm": "mm", "mL": "mL", "%": "%", "[hnsf'U]": "HU", "1": ""}
 
 
 def repairs(sentence: str, findings: Sequence[Finding]) -> list[str]:
-    """The sentence as it would have to be for each Finding, those only that the check supports.
+    """The sentence as it would have to be for a Finding: those ways that the check supports and that change the least.
 
     A sentence about something that is not there has none: no exchange of words makes it true.
     """
     text = normal_form(sentence)
-    made = (_agree(text, finding) for finding in findings)
-    return [text for text in dict.fromkeys(made) if text != sentence and check_sentence(text, findings).findings]
+    made = dict.fromkeys(_agree(text, finding) for finding in findings)
+    ways = [way for way in made if way != sentence and check_sentence(way, findings).findings]
+    least = min((_changes(text, way) for way in ways), default=0)
+    return [way for way in ways if _changes(text, way) == least]
+
+
+def _changes(before: str, after: str) -> int:
+    """How many words of one text are not in the other at their place."""
+    matcher = SequenceMatcher(None, before.split(), after.split(), autojunk=False)
+    return sum(max(b - a, d - c) for kind, a, b, c, d in matcher.get_opcodes() if kind != "equal")
 
 
 def _agree(text: str, finding: Finding) -> str:
