@@ -44,7 +44,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
             seed: of the shuffling.
             shuffle: False gives one fixed order, longest rows first.
             rank, ranks: this process and their number; each takes every `ranks`-th batch of the same order.
-            group: rows are sorted by length within shuffled groups of about this many batches.
+            group: rows are sorted by length within shuffled groups of about this many batches; 1 mixes all lengths.
             lead: so many rows at the front come before all others, in the first epoch only.
             lead_budget: most tokens of a batch of those.
             rows: most rows of a batch.
@@ -80,27 +80,33 @@ class TokenBudgetBatches(Sampler[list[int]]):
         if not len(rows):
             return []
         order = random.permutation(rows) if self.shuffle else rows
-        rows_each = min(self.rows, max(1, int(budget / max(1.0, float(self.lengths[rows].mean())))))
-        span = rows_each * self.group if self.shuffle else len(order)
         batches: list[list[int]] = []
-        for start in range(0, len(order), span):
-            chunk = order[start : start + span]
-            # A stable sort keeps the shuffled order among rows of one length.
-            chunk = chunk[np.argsort(-self.lengths[chunk], kind="stable")]
-            batches += self._cut(chunk, budget)
+        if self.shuffle and self.group == 1:
+            for batch in self._cut(order, budget):
+                batches.append(self._longest_first(np.array(batch)).tolist())
+        else:
+            rows_each = min(self.rows, max(1, int(budget / max(1.0, float(self.lengths[rows].mean())))))
+            span = rows_each * self.group if self.shuffle else len(order)
+            for start in range(0, len(order), span):
+                batches += self._cut(self._longest_first(order[start : start + span]), budget)
         return [batches[index] for index in random.permutation(len(batches))] if self.shuffle else batches
 
+    def _longest_first(self, rows: np.ndarray) -> np.ndarray:
+        """A stable sort: rows of one length keep their order."""
+        sorted_rows: np.ndarray = rows[np.argsort(-self.lengths[rows], kind="stable")]
+        return sorted_rows
+
     def _cut(self, rows: np.ndarray, budget: int) -> list[list[int]]:
-        """Cut rows (longest first) into batches whose size, padded or packed, stays under the budget."""
+        """Cut rows in their order into batches whose size, padded or packed, stays under the budget."""
         batches: list[list[int]] = []
         current: list[int] = []
         longest = total = 0
         for row, length in zip(rows.tolist(), self.lengths[rows].tolist()):
-            size = total + length if self.packed else longest * (len(current) + 1)
+            size = total + length if self.packed else max(longest, length) * (len(current) + 1)
             if current and (size > budget or len(current) == self.rows):
                 batches.append(current)
-                current, total = [], 0
-            longest = length if not current else longest
+                current, longest, total = [], 0, 0
+            longest = max(longest, length)
             current.append(row)
             total += length
         return [*batches, current] if current else batches

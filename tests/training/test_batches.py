@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,16 @@ def test_grouping_by_length_saves_padding():
         return 1 - sum(LENGTHS) / padded
 
     assert waste(16) < 0.1 < waste(1)
+
+
+def test_batches_of_all_lengths_are_full_and_each_longest_first():
+    batches = TokenBudgetBatches(LENGTHS, budget=1000, group=1, packed=True).batches(0)
+    sizes = [sum(LENGTHS[row] for row in batch) for batch in batches]
+    # A batch is closed by a row of at most 199 tokens that does not fit; only the last one may be shorter.
+    assert sum(size <= 801 for size in sizes) <= 1
+    assert max(sizes) <= 1000
+    assert sorted(row for batch in batches for row in batch) == list(range(300))
+    assert all(LENGTHS[one] >= LENGTHS[other] for batch in batches for one, other in pairwise(batch))
 
 
 def test_the_order_depends_on_seed_and_epoch_only():
