@@ -51,6 +51,16 @@ def test_defaults_are_filled_in(tmp_path: Path) -> None:
         ({"stages": [{"id": "a"}]}, "has no sources"),
         ({"stages": [{"sources": {"look": 1}}]}, "'id' is missing"),
         ({"skills": {"cells": {"source": "elsewhere"}}}, "skill 'cells': 'elsewhere' is not defined"),
+        ({"stages": [{"id": "a", "sources": {"look": 1}, "start": "later"}]}, "start: 'later' is not defined"),
+        ({"stages": [{"id": "a", "sources": {"look": 1}, "stop": {"skill": "x"}}]}, "stop: 'x' is not defined"),
+        ({"stages": [{"id": "a", "sources": {"look": 1}, "stop": {"reached": 1}}]}, "'skill' is missing"),
+        (
+            {
+                "skills": {"s": {"source": "look"}},
+                "stages": [{"id": "a", "sources": {"look": 1}, "tested": False, "gate": {"s": 0.5}}],
+            },
+            "a gate needs the stage's tests",
+        ),
         ({"cases": {}}, "one of 'phantom' and 'cohort'"),
         ({"colour": "red"}, "unknown key 'colour'"),
         ({"sources": ["look"]}, "expected a mapping of names"),
