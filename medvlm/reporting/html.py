@@ -86,6 +86,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"unit": unit_name, "number": number_text, "percent": percent_text, "place": place_text}
+    environment.filters["sure"] = sure_text
     return environment
 
 
@@ -127,6 +128,11 @@ def percent_text(value: float) -> str:
     if value > 0.99:
         return ">99 %"
     return "<1 %" if value < 0.01 else f"{100 * value:.0f} %"
+
+
+def sure_text(probability: float) -> str:
+    """Two digits that never claim certainty: `>0.99`."""
+    return ">0.99" if probability > 0.994 else "<0.01" if probability < 0.006 else f"{probability:.2f}"
 
 
 def _preview(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from medvlm.reporting.html import number_text, unit_name
+from medvlm.reporting.html import number_text, sure_text, unit_name
 from medvlm.reporting.report import Report, Sentence
 
 _WIDTH = 100
@@ -52,7 +52,7 @@ def cite(report: Report, sentence: Sentence) -> str:
     finding = report.finding(sentence.findings[0])
     parts = [finding.provenance.expert]
     if finding.confidence is not None:
-        parts.append(f"p {finding.confidence:.2f}")
+        parts.append(f"p {sure_text(finding.confidence)}")
     if finding.evidence and finding.evidence[0].slice is not None and finding.presence != "absent":
         parts.append(f"slice {finding.evidence[0].slice}")
     return f"[{', '.join(parts)}]"
