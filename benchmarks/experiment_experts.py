@@ -25,7 +25,9 @@ ARMS = {"without": ("without", "picture_measurements"), "with": ("medical", "exp
 def with_arms(curriculum: Curriculum) -> Curriculum:
     """The stages up to the medical one, and the same one without an expert as a side branch."""
     stages = {stage.id: stage for stage in curriculum.stages}
-    medical = replace(stages["medical"], sources={"expert": 1})
+    # The tower trains in both arms: the one without an expert has nothing else to learn from.
+    settings = {key: value for key, value in stages["medical"].settings.items() if key != "model.tuning.vision"}
+    medical = replace(stages["medical"], sources={"expert": 1}, settings=settings)
     sources = curriculum.sources
     taught = sources["expert"].per_study + sources["expert"].practice
     weight = round(taught / sources["plain"].per_study, 2)
