@@ -22,7 +22,7 @@ def test_the_root_templates_are_found(tmp_path):
     report_of(load_study(dicom_inputs.write_slices(tmp_path / "in")), tmp_path / "out")
     # Current Java limits the size of XPath expressions below what the validator needs.
     limits = [f"-Djdk.xml.{name}=0" for name in ("xpathTotalOpLimit", "xpathExprOpLimit", "xpathExprGrpLimit")]
-    for name, template in (("sr", "TID_1500"), ("narrative", "TID_2000")):
+    for name, template in (("sr", "TID_1500"), ("narrative", "TID_2000"), ("selection", "TID_2010")):
         command = ["java", *limits, "-cp", "/usr/share/java/*", "com.pixelmed.validate.DicomSRValidator"]
         done = subprocess.run([*command, tmp_path / "out" / "dicom" / f"{name}.dcm"], capture_output=True, text=True)
         assert template in done.stdout + done.stderr
