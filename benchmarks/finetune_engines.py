@@ -15,9 +15,10 @@ TRAIN = 512
 
 @dataclass(frozen=True)
 class Row:
-    """What trains, and how large the vocabulary is."""
+    """What trains, how large the vocabulary is, and the peers' variants that could be the quickest or the leanest."""
 
     tuning: dict[str, str]
+    peers: tuple[str, ...]
     vocabulary: int | None = None
     batch: int = BATCH
     epochs: int = 2
