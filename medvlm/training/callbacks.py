@@ -109,9 +109,21 @@ class SampleAnswers(Callback):
 class SaveModel(Callback):
     """At the end write `checkpoints/last.ckpt`, to go on from, and `model/`, which plain transformers and peft load."""
 
+    def __init__(self) -> None:
+        self._written = False
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
+        self._write(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """A run that was killed after its last step has nothing left to train; Lightning then ends no training."""
+        if not self._written:
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._written = True
         root = Path(trainer.default_root_dir)
-        trainer.save_checkpoint(root / "checkpoints" / "last.ckpt")
         pl_module.full_precision()
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, WeightAverage):

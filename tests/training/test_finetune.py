@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,15 @@ def test_a_run_that_was_killed_mid_epoch_continues_to_the_same_weights(data, sma
     resumed = fit(data, small_config, tmp_path / "rest", *settings, f"--ckpt_path={checkpoint}")
     assert losses(tmp_path / "rest") == losses(tmp_path / "whole")[killed:]
     assert same(whole, resumed)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
+def test_a_run_that_was_killed_after_its_last_step_still_writes_its_model(data, small_config, tmp_path, precision):
+    settings = ("--trainer.max_epochs=1", f"--trainer.precision={precision}")
+    whole = fit(data, small_config, tmp_path, *settings)
+    shutil.rmtree(tmp_path / "model")
+    again = fit(data, small_config, tmp_path, *settings, f"--ckpt_path={tmp_path}/checkpoints/last.ckpt")
+    assert same(whole, again)
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
