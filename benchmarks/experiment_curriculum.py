@@ -3,11 +3,11 @@
     python benchmarks/experiment_curriculum.py --runs runs/curriculum
 
 The question of RetinaVLM (Holland et al., arXiv 2407.08410), from scratch on phantoms: many eyes with plain questions,
-few eyes with whole examinations. `curriculum` sees the first part, then the second with a share of the first again;
-`shuffled` sees the same conversations as often, in one mixture; `advanced only` sees the second part for as many
-conversations as the curriculum takes in all. All are
-tested on the held-out eyes, beside blank and exchanged pictures. The eyes and the tests are the same in all seeds; the
-seed draws weights, order and wording of the training conversations.
+few eyes with whole examinations. All arms start from the same tower, which has compared pictures with descriptions.
+`curriculum` sees the first part, then the second with a share of the first again; `shuffled` sees the same
+conversations as often, in one mixture; `advanced only` sees the second part for as many conversations as the curriculum
+takes in all. All are tested on the held-out eyes, beside blank and exchanged pictures. The eyes and the tests are the
+same in all seeds; the seed draws weights, order and wording of the training conversations.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ MEASURES = {"A_Q": "answers", "A_Q blank": "blank", "A_Q exchanged": "shuffled"}
 
 
 def with_arms(curriculum: Curriculum) -> Curriculum:
-    """The curriculum's two parts, and the same data in other orders as side branches, from the same untrained model."""
-    first, second = curriculum.stages[:2]
+    """The curriculum's two parts, and the same data in other orders as side branches, from the same tower."""
+    see, first, second = curriculum.stages[:3]
+    first = replace(first, gate={})
     epochs = "trainer.max_epochs"
     second = replace(second, settings=dict(second.settings) | {epochs: first.settings[epochs]})
     # Epochs of both parts are the same, so weights say how often each conversation is shown.
     name, other = (next(iter(stage.sources)) for stage in (first, second))
     passes = {name: 1.0 + second.replay, other: 1.0}
-    shuffled = Stage("shuffled", sources=passes, start="new", settings=first.settings)
+    shuffled = Stage("shuffled", sources=passes, start=see.id, settings=first.settings)
     sources = curriculum.sources
     eyes = {key: source.share * source.per_study for key, source in sources.items()}
     # As many conversations as both parts together.
     weight = sum(passes[key] * eyes[key] for key in passes) / eyes[other]
-    only = Stage("only", sources={other: round(weight, 2)}, start="new", settings=first.settings)
+    only = Stage("only", sources={other: round(weight, 2)}, start=see.id, settings=first.settings)
     cases = replace(curriculum.cases, seed=0)
-    return replace(curriculum, cases=cases, stages=(first, second, shuffled, only))
+    return replace(curriculum, cases=cases, stages=(see, first, second, shuffled, only))
 
 
 def main() -> None:

@@ -2,14 +2,16 @@
 
 Symmetric InfoNCE (CLIP, Radford et al., arXiv 2103.00020) with descriptions instead of class names (FLAIR,
 Silva-Rodríguez et al., arXiv 2308.07898). A description may be true of several pictures of a batch: all of those are
-right (UniCL, Yang et al., arXiv 2204.03610). The text side is the model's own word embeddings, averaged and projected;
-the language part is not touched, the two projections are thrown away.
+right (UniCL, Yang et al., arXiv 2204.03610). As most facts are true of most pictures of a batch and tell few of them
+apart, each slot of the pathway also asks which of the descriptions of its symbols is true. A text looks at the places
+of a picture that are like it, because a lesion is small (GLoRIA, Huang et al., ICCV 2021). The text side is the model's
+own word embeddings, averaged and projected; the language part is not touched, the two projections are thrown away.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -25,7 +27,7 @@ from medvlm.models.chat import ChatEncoder, Encoded
 from medvlm.models.parts import Tuning
 from medvlm.pathways.loader import load_pathway
 from medvlm.training.batches import TokenBudgetBatches
-from medvlm.training.descriptions import Descriptions, matches
+from medvlm.training.descriptions import Descriptions, Fact, Facts, matches, rarities
 from medvlm.training.files import SplitFiles
 from medvlm.training.finetune import FineTune
 from medvlm.training.scoring import Question
@@ -43,11 +45,13 @@ class ContrastiveSettings:
         width: of the space in which they are compared.
         facts: most statements of a description.
         temperature: at the beginning; it is learnt.
+        focus: how sharply a text looks at the places that are like it; 0 looks everywhere alike.
     """
 
     width: int = 128
     facts: int = 2
     temperature: float = 0.07
+    focus: float = 8.0
 
 
 class Contrastive(FineTune):
@@ -100,24 +104,58 @@ class Contrastive(FineTune):
         self.log("val/matched", right, batch_size=len(batch), prog_bar=True, sync_dist=True)
 
     def _compare(self, batch: list[Picture], random: Random) -> tuple[Tensor, Tensor]:
-        """Loss summed over pictures, and the share of pictures whose nearest description is true of them."""
+        """Both losses, summed over pictures, and the share of pictures whose nearest description is true of them."""
         facts = [self.descriptions.facts(truth, "a training picture") for _, truth in batch]
-        written = [self.descriptions.write(one, self.contrastive.facts, random) for one in facts]
+        # What is true of nearly every picture tells none of them apart: uncommon facts are said more often.
+        rarity = rarities(facts)
+        written = [self.descriptions.write(one, self.contrastive.facts, random, rarity) for one in facts]
         true = torch.tensor(matches([stated for _, stated in written], facts), device=self.device)
-        pictures = self.picture_head(self.seen([vision for vision, _ in batch]))
+        tokens = self.seen([vision for vision, _ in batch])
+        heads = self.picture_head(torch.cat(tokens)).split([len(one) for one in tokens])
         texts = self.text_head(self.read([text for text, _ in written]))
-        return symmetric_loss(pictures, texts, self.scale.exp().clamp(max=LARGEST_SCALE), true)
+        scale = self.scale.exp().clamp(max=LARGEST_SCALE)
+        loss, right = symmetric_loss(self._cosines(heads, texts), scale, true)
+        return loss + len(batch) * self._told(heads, facts, rarity, scale, random), right
 
-    def seen(self, rows: Sequence[dict[str, Tensor]]) -> Tensor:
-        """`[B, D]`: what the language part is shown of each picture, averaged over its tokens."""
+    def _cosines(self, heads: Sequence[Tensor], texts: Tensor) -> Tensor:
+        return torch.stack([looked_at(one, texts, self.contrastive.focus) for one in heads])
+
+    def _told(
+        self,
+        heads: Sequence[Tensor],
+        facts: Sequence[Facts],
+        rarity: Mapping[Fact, float],
+        scale: Tensor,
+        random: Random,
+    ) -> Tensor:
+        """Which of a slot's descriptions is true: cross-entropy, every symbol counting alike, mean over the slots."""
+        bank = self.descriptions.alternatives(facts, random)
+        if not bank:
+            return scale.new_zeros(())
+        texts = self.text_head(self.read([text for told in bank.values() for text in told.values()]))
+        logits = (scale * self._cosines(heads, texts)).split([len(told) for told in bank.values()], dim=1)
+        losses = []
+        for (slot, told), rows in zip(bank.items(), logits, strict=True):
+            known = [number for number, picture in enumerate(facts) if slot in picture]
+            symbols = [facts[number][slot] for number in known]
+            wanted = torch.tensor([list(told).index(symbol) for symbol in symbols], device=self.device)
+            weights = torch.tensor([rarity[slot, symbol] for symbol in symbols], device=self.device)
+            losses.append(
+                (weights * functional.cross_entropy(rows[known], wanted, reduction="none")).sum() / weights.sum()
+            )
+        return torch.stack(losses).mean()
+
+    def seen(self, rows: Sequence[dict[str, Tensor]]) -> list[Tensor]:
+        """What the language part is shown of each picture: `[T, D]` each."""
         base = self.model.get_base_model() if self.loaded.is_adapter else self.model
         alike = all(row.keys() == rows[0].keys() for row in rows)
         if alike and rows[0].keys() == {"pixel_values"} and len({row["pixel_values"].shape for row in rows}) == 1:
             whole = _shown(base, {"pixel_values": torch.cat([row["pixel_values"] for row in rows])})
-            if isinstance(whole, Tensor) and whole.ndim == 3 and len(whole) == len(rows):
-                return whole.mean(dim=1)
+            # A tensor of all, or one a picture; what is neither has tiled them.
+            if len(whole) == len(rows) and all(one.ndim == 2 for one in whole):
+                return list(whole)
         # Families that tile or pack pictures: one at a time.
-        return torch.stack([_tokens(_shown(base, row)).mean(dim=0) for row in rows])
+        return [_tokens(_shown(base, row)) for row in rows]
 
     def read(self, texts: Sequence[str]) -> Tensor:
         """`[B, D]`: the mean of the word embeddings of each text."""
@@ -131,18 +169,33 @@ class Contrastive(FineTune):
         return torch.stack(rows)
 
 
-def symmetric_loss(pictures: Tensor, texts: Tensor, scale: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+def looked_at(tokens: Tensor, texts: Tensor, focus: float) -> Tensor:
+    """Cosine of each text with what it looks at in one picture: its tokens, weighed by how like the text they are.
+
+    Args:
+        tokens: `[T, W]` of the picture.
+        texts: `[B, W]`.
+        focus: scale of the cosines before the softmax over the tokens; 0 takes their mean.
+
+    Returns:
+        `[B]`, float32.
+    """
+    places, words = functional.normalize(tokens.float(), dim=-1), functional.normalize(texts.float(), dim=-1)
+    weights = (focus * words @ places.T).softmax(dim=-1)
+    return functional.cosine_similarity(weights @ places, words, dim=-1)
+
+
+def symmetric_loss(cosines: Tensor, scale: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy from pictures to texts and back, with every true pair a right answer.
 
     Args:
-        pictures, texts: `[B, W]`.
+        cosines: `[B, B]`, pictures by texts.
         scale: of the cosines.
         true: `[B, B]` bool, pictures by texts; each row and column has one at least.
 
     Returns:
         the loss summed over the pictures, and the share of pictures whose nearest text is true of them.
     """
-    cosines = functional.normalize(pictures.float(), dim=-1) @ functional.normalize(texts.float(), dim=-1).T
     logits = scale.float() * cosines
     wanted = true.float()
     there = -(wanted / wanted.sum(dim=1, keepdim=True) * logits.log_softmax(dim=1)).sum()

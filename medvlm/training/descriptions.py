@@ -6,6 +6,7 @@ of FLAIR (Silva-Rodríguez et al., arXiv 2308.07898).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -17,6 +18,7 @@ from medvlm.pathways.dialogues import read_truth
 from medvlm.pathways.phrasings import answers
 from medvlm.pathways.spec import Pathway, Symbol
 
+Fact = tuple[str, Symbol]
 Facts = dict[str, Symbol]
 
 
@@ -44,15 +46,43 @@ class Descriptions:
         """
         return read_truth(self.pathway, truth, name)
 
-    def write(self, facts: Facts, most: int, random: Random) -> tuple[str, Facts]:
-        """One to `most` statements about a picture, and the facts that they state."""
-        chosen = random.sample(sorted(facts), min(len(facts), random.randint(1, most)))
+    def write(self, facts: Facts, most: int, random: Random, rarity: Mapping[Fact, float]) -> tuple[str, Facts]:
+        """One to `most` statements about a picture, and the facts that they state.
+
+        Args:
+            facts: of the picture.
+            most: statements.
+            random: draws facts and wordings.
+            rarity: how likely each fact is to be drawn, beside the others.
+        """
+        count = min(len(facts), random.randint(1, most))
+        # Weighted draws without repeats (Efraimidis and Spirakis, 2006): the largest of u ** (1 / weight).
+        keys = {slot: random.random() ** (1 / rarity[slot, facts[slot]]) for slot in sorted(facts)}
+        chosen = sorted(keys, key=keys.__getitem__)[-count:]
         said = [random.choice(self.texts(slot, facts[slot])) for slot in chosen]
         return " ".join(said), {slot: facts[slot] for slot in chosen}
+
+    def alternatives(self, facts: Sequence[Facts], random: Random) -> dict[str, dict[Symbol, str]]:
+        """A description of every symbol that a slot has in these pictures, of slots that have two at least."""
+        symbols: dict[str, dict[Symbol, None]] = {}
+        for picture in facts:
+            for slot, symbol in picture.items():
+                symbols.setdefault(slot, {})[symbol] = None
+        return {
+            slot: {symbol: random.choice(self.texts(slot, symbol)) for symbol in found}
+            for slot, found in symbols.items()
+            if len(found) > 1
+        }
 
     def texts(self, slot: str, symbol: Symbol) -> list[str]:
         """Every way to say that a slot has a symbol."""
         return [*answers(self.pathway, self.pathway.slot(slot), symbol), *self._known.get((slot, _key(symbol)), ())]
+
+
+def rarities(facts: Sequence[Facts]) -> dict[Fact, float]:
+    """One over the number of pictures that a fact is true of."""
+    counts = Counter(fact for picture in facts for fact in picture.items())
+    return {fact: 1 / count for fact, count in counts.items()}
 
 
 def holds(stated: Facts, facts: Facts) -> bool:

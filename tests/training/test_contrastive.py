@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from medvlm.dialogue.conversation import Conversation, Turn, write_conversations
 from medvlm.errors import MedVLMError
 from medvlm.pathways.loader import load_pathway
-from medvlm.training.contrastive import Contrastive, symmetric_loss
-from medvlm.training.descriptions import Descriptions, matches
+from medvlm.training.contrastive import Contrastive, looked_at, symmetric_loss
+from medvlm.training.descriptions import Descriptions, matches, rarities
 from tests.models.families import build_family
 from tests.training.test_alignment import fit, logged
 
@@ -26,13 +26,13 @@ def test_the_loss_of_pictures_and_texts_that_cannot_be_told_apart() -> None:
     # Scale 0: every text is as near as the other. Two pictures: log 2 each, from either side, whatever is true.
     one, scale = torch.eye(2), torch.tensor(0.0)
     for true in (torch.eye(2, dtype=torch.bool), torch.ones(2, 2, dtype=torch.bool)):
-        loss, _ = symmetric_loss(one, one, scale, true)
+        loss, _ = symmetric_loss(one, scale, true)
         assert loss.item() == pytest.approx(2 * math.log(2))
 
 
 def test_the_loss_of_pictures_beside_their_own_texts() -> None:
     # Cosines 1 and 0 at scale 2: log(e^2 + 1) - 2 for each of two pictures.
-    loss, right = symmetric_loss(torch.eye(2), 3 * torch.eye(2), torch.tensor(2.0), torch.eye(2, dtype=torch.bool))
+    loss, right = symmetric_loss(torch.eye(2), torch.tensor(2.0), torch.eye(2, dtype=torch.bool))
     assert loss.item() == pytest.approx(2 * (math.log(math.exp(2) + 1) - 2))
     assert right.item() == 1.0
 
@@ -40,7 +40,7 @@ def test_the_loss_of_pictures_beside_their_own_texts() -> None:
 def test_two_texts_that_are_true_of_a_picture_share_it() -> None:
     # Picture 0 with both texts true: half each of log(e^2 + 1) - 2 and log(e^2 + 1). Picture 1: its own text alone.
     true = torch.tensor([[True, True], [False, True]])
-    loss, _ = symmetric_loss(torch.eye(2), torch.eye(2), torch.tensor(2.0), true)
+    loss, _ = symmetric_loss(torch.eye(2), torch.tensor(2.0), true)
     base = math.log(math.exp(2) + 1)
     rows = (base - 1) + (base - 2)
     # Text 0 is true of picture 0 alone, text 1 of both.
@@ -55,9 +55,35 @@ def test_a_description_is_true_of_every_picture_with_its_facts(tmp_path: Path) -
     aml, mm = {"diagnosis": "aml", "cells": "adequate"}, {"diagnosis": "mm", "cells": "adequate"}
     assert matches([{"cells": "adequate"}, {"diagnosis": "aml"}], [aml, mm]) == [[True, True], [True, False]]
     assert "at least a fifth of the cells are blasts" in known.texts("diagnosis", "aml")
-    text, stated = known.write(aml, 1, Random(0))
+    text, stated = known.write(aml, 1, Random(0), rarities([aml, mm]))
     assert len(stated) == 1
     assert text in known.texts(*next(iter(stated.items())))
+
+
+def test_uncommon_facts_are_said_more_often() -> None:
+    known = Descriptions(load_pathway("bone_marrow"))
+    rare, common = {"diagnosis": "aml", "cells": "adequate"}, {"cells": "adequate"}
+    rarity = rarities([rare, *[common] * 9])
+    assert rarity == {("diagnosis", "aml"): 1.0, ("cells", "adequate"): 0.1}
+    said = [next(iter(known.write(rare, 1, Random(seed), rarity)[1])) for seed in range(400)]
+    # Weighted draws: 1 in 11 says what all pictures have; two standard errors are 3 %.
+    assert said.count("cells") / 400 == pytest.approx(1 / 11, abs=0.03)
+
+
+def test_alternatives_are_what_a_slot_can_be_in_a_batch() -> None:
+    known = Descriptions(load_pathway("bone_marrow"))
+    aml, mm = {"diagnosis": "aml", "cells": "adequate"}, {"diagnosis": "mm", "cells": "adequate"}
+    bank = known.alternatives([aml, mm, {"cells": "adequate"}], Random(0))
+    assert {slot: set(told) for slot, told in bank.items()} == {"diagnosis": {"aml", "mm"}}
+    assert bank["diagnosis"]["aml"] in known.texts("diagnosis", "aml")
+
+
+def test_a_text_looks_at_the_places_that_are_like_it() -> None:
+    # One place of four is like the text. Looking everywhere alike: cosine of (1, 3) and (1, 0).
+    tokens, text = torch.tensor([[1.0, 0], [0, 1], [0, 1], [0, 1]]), torch.tensor([[2.0, 0]])
+    assert looked_at(tokens, text, 0.0).item() == pytest.approx(1 / math.sqrt(10))
+    weight = math.e / (math.e + 3)
+    assert looked_at(tokens, text, 1.0).item() == pytest.approx(weight / math.hypot(weight, 1 - weight))
 
 
 def test_a_symbol_that_the_pathway_lacks_is_refused(tmp_path: Path) -> None:
@@ -78,8 +104,8 @@ def test_a_picture_looks_the_same_alone_and_in_a_batch(name: str, pictures: Path
     turns = [(Turn("user", "?", (f"{number}.png",)), Turn("assistant", "!")) for number in range(2)]
     rows = [encoder.encode(replace(conversation, turns=one)).vision for one in turns]
     with torch.no_grad():
-        together = module.seen(rows)
-        alone = torch.cat([module.seen([row]) for row in rows])
+        together = torch.stack(module.seen(rows))
+        alone = torch.stack([module.seen([row])[0] for row in rows])
     assert together.shape == alone.shape
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(together[0], together[1])
