@@ -2,9 +2,10 @@
 
     python benchmarks/experiment_reward.py --runs runs/reward
 
-The question of Dr-LLaVA (Sun et al., arXiv 2405.19567), from scratch on phantoms: fine-tuning sees conversations in the
-guideline's order; alignment sees mixed orders and hints, scored by the guideline. A further arm fine-tunes on the right
-answers to the same mixed conversations instead: what the reward adds beyond the data. All arms answer held-out patients
+The question of Dr-LLaVA (Sun et al., arXiv 2405.19567), from scratch on phantoms: fine-tuning sees single questions and
+conversations in the guideline's order, of half of the patients; alignment sees mixed orders and hints of all of them,
+scored by the guideline. A further arm fine-tunes on the right answers to those same conversations instead: what the
+reward adds beyond the data. All arms answer held-out patients
 in five settings, each beside blank and exchanged pictures. The patients and the tests are the same in all seeds; the
 seed draws weights, order and wording of the training conversations. Prints a table, writes JSON and a plot.
 """

@@ -14,6 +14,7 @@ from medvlm.imaging.cohort import Split
 from medvlm.pathways.phrasings import Split as Phrasings
 from medvlm.pathways.reward import Scorer
 from medvlm.pathways.simulate import Simulator
+from medvlm.pathways.spec import Symbol
 
 
 def pathway_conversations(
@@ -43,9 +44,19 @@ def pathway_conversations(
         if not asked:
             continue
         for number in range(1 if split == "test" else source.per_study):
-            seed = Random(f"{curriculum.seed}/{name}/{case.id}/{number}").randrange(2**31)
-            (row,) = simulator.conversations(1, seed, phrasings, source.order, source.hint, [asked])
+            random = Random(f"{curriculum.seed}/{name}/{case.id}/{number}")
+            seed = random.randrange(2**31)
+            few = _few(asked, source.questions, random)
+            (row,) = simulator.conversations(1, seed, phrasings, source.order, source.hint, [few])
             yield _with_picture(row, case, f"{name}-{case.id}-{number}", number)
+
+
+def _few(asked: dict[str, Symbol], most: int, random: Random) -> dict[str, Symbol]:
+    """At most so many of the slots, in their order; all where `most` is 0."""
+    if not most or len(asked) <= most:
+        return asked
+    kept = set(random.sample(sorted(asked), most))
+    return {slot: symbol for slot, symbol in asked.items() if slot in kept}
 
 
 def chosen(curriculum: Curriculum, source: Source, name: str, case: StudyCase) -> bool:

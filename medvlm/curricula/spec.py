@@ -66,6 +66,7 @@ class Source:
         hint: `none`, `right`, `misleading`, `confirm_right`, `confirm_misleading` or `mixed`.
         per_study: conversations a study.
         wordings: use only so many wordings of each question and answer; 0 uses all. Few words are learnt sooner.
+        questions: ask at most so many of the slots, drawn for each conversation; 0 asks all.
         share: share of the training patients that it is made for, 0..1.
         practice: `expert`: conversations with made-up findings and no picture, a study.
     """
@@ -76,6 +77,7 @@ class Source:
     hint: str = "none"
     per_study: int = 1
     wordings: int = 0
+    questions: int = 0
     share: float = 1.0
     practice: int = 0
 

@@ -11,8 +11,12 @@ hard prompts weigh alike.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor
+
+from medvlm.pathways.consistency import Conflict
 
 EPSILON = 1e-4
 
@@ -40,6 +44,20 @@ def turn_advantages(
     own = _relative(going, scaled, least)
     total = _relative(rewards.sum(dim=1, keepdim=True), scaled, least)
     return own + whole * total
+
+
+def contradictions(conflicts: Iterable[Conflict], asked: Sequence[str]) -> list[float]:
+    """1.0 for every answer that contradicts an earlier one: of the slots that clash, the one that was asked last.
+
+    Args:
+        conflicts: of one conversation.
+        asked: its slots, in order.
+    """
+    last = {slot: place for place, slot in enumerate(asked)}
+    found = [0.0] * len(asked)
+    for conflict in conflicts:
+        found[max(last[slot] for slot in conflict.slots)] = 1.0
+    return found
 
 
 def _relative(values: Tensor, scaled: bool, least: float) -> Tensor:

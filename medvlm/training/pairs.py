@@ -1,13 +1,15 @@
 """Preference pairs from the model's own conversations, without another language model.
 
 The model answers; the pathway finds the answers that are wrong; exactly those are edited into the right wording that is
-nearest to what the model wrote (the idea of OPA-DPO, Yang et al., arXiv 2501.09695). Beside them, right answers are set
-against the same words beside another picture.
+nearest to what the model wrote (the idea of OPA-DPO, Yang et al., arXiv 2501.09695): in words that it used itself for
+another picture where there are such, because to prefer words that it never says teaches little else. Beside them, right
+answers are set against the same words beside another picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 
@@ -32,12 +34,16 @@ def answer_pairs(samples: Sequence[Sample], scorer: Scorer) -> Iterator[Pair]:
         scorer: of the pathway.
     """
     seen: set[tuple[str, ...]] = set()
+    words: dict[str, dict[str, None]] = defaultdict(dict)
+    for sample in samples:
+        for slot, answer in zip(sample.script.conversation.symbols["asked"], sample.answers, strict=True):
+            words[slot][answer] = None
     for sample in samples:
         key = (sample.script.conversation.id, *sample.answers)
         if key in seen:
             continue
         seen.add(key)
-        right = corrected(sample, scorer)
+        right = corrected(sample, scorer, words)
         if right != sample.answers:
             chosen, rejected = (_written(sample.script, said) for said in (right, sample.answers))
             differs = [one != other for one, other in zip(right, sample.answers, strict=True)]
@@ -66,23 +72,32 @@ def picture_pairs(
         yield Pair(kind, better, worse)
 
 
-def corrected(sample: Sample, scorer: Scorer) -> list[str]:
-    """The sample's answers with every wrong one replaced by the nearest right wording."""
+def corrected(sample: Sample, scorer: Scorer, words: Mapping[str, Iterable[str]]) -> list[str]:
+    """The sample's answers with every wrong one replaced by the nearest right wording.
+
+    Args:
+        sample: one conversation.
+        scorer: of the pathway.
+        words: slot → answers that the model gave, right or wrong for whom they were given; the pathway's own phrasings
+            serve where none of them says what is true.
+    """
     symbols = sample.script.conversation.symbols
     truth = read_truth(scorer.pathway, symbols["truth"], sample.script.conversation.id)
     asked = zip(symbols["asked"], symbols["questions"], sample.answers, strict=True)
-    return [_right(slot, question, answer, truth[slot], scorer) for slot, question, answer in asked]
+    return [_right(slot, question, answer, truth[slot], scorer, words) for slot, question, answer in asked]
 
 
-def _right(name: str, question: str, answer: str, symbol: Symbol, scorer: Scorer) -> str:
+def _right(
+    name: str, question: str, answer: str, symbol: Symbol, scorer: Scorer, words: Mapping[str, Iterable[str]]
+) -> str:
     slot = scorer.pathway.slot(name)
-    if scorer.grade(name, scorer.parser.read(answer, slot, question), symbol)[0] >= RIGHT:
+
+    def fits(text: str) -> bool:
+        return scorer.grade(name, scorer.parser.read(text, slot, question), symbol)[0] >= RIGHT
+
+    if fits(answer):
         return answer
-    fitting = [
-        text
-        for text in answers(scorer.pathway, slot, symbol)
-        if scorer.grade(name, scorer.parser.read(text, slot, question), symbol)[0] >= RIGHT
-    ]
+    fitting = list(filter(fits, words.get(name, ()))) or list(filter(fits, answers(scorer.pathway, slot, symbol)))
     return max(fitting, key=lambda text: SequenceMatcher(None, answer, text, autojunk=False).ratio())
 
 

@@ -17,8 +17,8 @@ from medvlm.errors import MedVLMError
 from medvlm.models.chat import Encoded
 from medvlm.pathways.dialogues import score_row
 from medvlm.pathways.loader import load_pathway
-from medvlm.pathways.reward import Scorer
-from medvlm.training.advantage import turn_advantages
+from medvlm.pathways.reward import Score, Scorer
+from medvlm.training.advantage import contradictions, turn_advantages
 from medvlm.training.collate import TrainingCollator
 from medvlm.training.critic import Critic, advantages, first_of_each, value_loss
 from medvlm.training.finetune import FineTune
@@ -44,6 +44,8 @@ class PolicySettings:
         temperature: of sampling.
         discount: how much a turn is paid for what follows it, 0..1.
         whole: weight of the term for the whole conversation beside the turn's own; with `ppo` a last payment.
+        clash: what an answer loses that contradicts what the conversation said before, in right answers. A pathway pays
+            a half-right contradiction more than two wrong answers that agree; this is what outweighs it.
         kl: weight of the divergence from the model as alignment found it.
         guard: pay a right answer only as far as the picture makes it likelier than a `blank` picture or that of another
             patient (`shuffled`) would; `none` pays in full.
@@ -57,6 +59,7 @@ class PolicySettings:
     temperature: float = 1.0
     discount: float = 0.0
     whole: float = 0.5
+    clash: float = 0.0
     kl: float = 0.02
     guard: Guard = "none"
     smoothing: float = 0.95
@@ -179,6 +182,8 @@ class Policy(FineTune):
         self._report(samples, rewards)
         if self.policy.guard != "none":
             rewards = self._guard(samples, rewards)
+        if self.policy.clash:
+            rewards = [paid - self._clashes(sample) for paid, sample in zip(rewards, samples, strict=True)]
         return self._judged(samples, rewards) if self.critic else self._compared(samples, rewards)
 
     def _compared(self, samples: Sequence[Sample], rewards: Sequence[Tensor]) -> _Held | None:
@@ -243,9 +248,17 @@ class Policy(FineTune):
         spread = [credit[sample.wrote] for sample, credit in zip(samples, credits, strict=True)]
         return torch.cat(spread).to(self.device)
 
-    def _rewards(self, sample: Sample) -> Tensor:
+    def _score(self, sample: Sample) -> Score:
         row = {"id": sample.script.conversation.id, "symbols": sample.script.conversation.symbols}
-        return torch.tensor(score_row(self.scorer, row, sample.answers).turns)
+        return score_row(self.scorer, row, sample.answers)
+
+    def _rewards(self, sample: Sample) -> Tensor:
+        return torch.tensor(self._score(sample).turns)
+
+    def _clashes(self, sample: Sample) -> Tensor:
+        """`[n]`: what each answer loses for contradicting an earlier one."""
+        found = contradictions(self._score(sample).conflicts, sample.script.conversation.symbols["asked"])
+        return self.policy.clash / len(found) * torch.tensor(found)
 
     @torch.no_grad()
     def _guard(self, samples: Sequence[Sample], rewards: Sequence[Tensor]) -> list[Tensor]:

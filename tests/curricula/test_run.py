@@ -16,7 +16,7 @@ from rich.console import Console
 
 from medvlm.curricula import load_curriculum
 from medvlm.curricula.run import Run
-from medvlm.curricula.spec import Curriculum, Stage, Stop
+from medvlm.curricula.spec import Curriculum, Source, Stage, Stop
 from medvlm.errors import MedVLMError
 from medvlm.storage import read_json
 
@@ -26,13 +26,18 @@ def stage_of(curriculum: Curriculum, name: str) -> Stage:
 
 
 def small(patients: int = 20) -> Curriculum:
-    """The marrow curriculum on few patients, one epoch a stage, without gates."""
+    """The marrow curriculum on few patients, one epoch a stage, without gates; sources of known sizes."""
     curriculum = load_curriculum("bone_marrow")
+    sources = dict(curriculum.sources) | {
+        "look": Source(slots=("cells", "proliferation"), order="subset", per_study=4, wordings=1),
+        "reason": replace(curriculum.sources["reason"], share=1.0),
+        "single": Source(questions=1, per_study=3),
+    }
     stages = tuple(
         replace(stage, gate={}, stop=None, settings=dict(stage.settings) | {"trainer.max_epochs": 1})
         for stage in curriculum.stages
     )
-    return replace(curriculum, cases=replace(curriculum.cases, patients=patients), stages=stages)
+    return replace(curriculum, cases=replace(curriculum.cases, patients=patients), sources=sources, stages=stages)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,12 @@ def test_conversations_ask_only_the_slots_of_their_source(prepared: Run) -> None
     asked = {slot for row in rows for slot in row.symbols["asked"]}
     assert asked == {"cells", "proliferation"}
     assert all(Path(row.images[0]).is_file() for row in rows)
+
+
+def test_a_source_asks_at_most_so_many_questions(prepared: Run) -> None:
+    rows = prepared.shelf.rows("single", "train")
+    assert {len(row.symbols["asked"]) for row in rows} == {1}
+    assert {row.symbols["asked"][0] for row in rows} == set(prepared.scorer.pathway.slots)
 
 
 def test_the_truth_of_a_class_is_completed_by_the_rules(prepared: Run) -> None:

@@ -14,6 +14,7 @@ from medvlm.models.chat import ChatEncoder
 from medvlm.models.load import load_model
 from medvlm.models.parts import Tuning, prepare
 from medvlm.pathways.loader import load_pathway
+from medvlm.pathways.phrasings import answers
 from medvlm.pathways.reward import Scorer
 from medvlm.pathways.simulate import Simulator
 from medvlm.training.cli import main, objective_classes
@@ -21,7 +22,7 @@ from medvlm.training.collate import TrainingCollator
 from medvlm.training.logprobs import Reference, sums_by_row, token_logprobs
 from medvlm.training.loss import supervised_loss
 from medvlm.training.pairs import answer_pairs, picture_pairs
-from medvlm.training.policy import Policy
+from medvlm.training.policy import Policy, PolicySettings
 from medvlm.training.preference import Pair, read_pairs, write_pairs
 from medvlm.training.rollouts import Sample, Script
 
@@ -91,6 +92,39 @@ def test_exactly_the_wrong_answers_are_edited(scorer) -> None:
     )
     learnt = [turn.train for turn in pair.rejected.turns if turn.role == "assistant"]
     assert learnt == [False] * (len(right) - 1) + [True]
+
+
+def test_an_edit_takes_words_that_the_model_used_itself(scorer) -> None:
+    (row,) = rows(scorer, 1)
+    script = Script.of(row)
+    right = [turn.text for turn in row.turns if turn.role == "assistant"]
+    symbol = row.symbols["truth"]["cell_type"]
+    # Said of this or of another picture: not a wording of the pathway's own, but one that it can read.
+    own = f"I am sure that it is {answers(scorer.pathway, scorer.pathway.slot('cell_type'), symbol)[0].rstrip('.')}!"
+    said = [Sample(script, None, answers=[*right[:-1], last]) for last in ("A dromedary.", own)]  # type: ignore[arg-type]
+    (pair,) = answer_pairs(said, scorer)
+    assert [turn.text for turn in pair.chosen.turns if turn.role == "assistant"][-1] == own
+
+
+def test_a_contradiction_costs_right_answers(scorer) -> None:
+    (row,) = rows(scorer, 1)
+    right = [turn.text for turn in row.turns if turn.role == "assistant"]
+    others = [turn.text for other in rows(scorer, 12) for turn in other.turns[-1:]]
+    lie = next(
+        text
+        for text in others
+        if scorer.parser.read(text, "cell_type", None).symbol != row.symbols["truth"]["cell_type"]
+    )
+    module = Policy.__new__(Policy)
+    torch.nn.Module.__init__(module)
+    module.scorer, module.policy = scorer, PolicySettings(clash=2.0)
+    script = Script.of(row)
+    clean, torn = (
+        module._clashes(Sample(script, None, answers=said))
+        for said in (right, [*right[:-1], lie])  # type: ignore[arg-type]
+    )
+    assert not clean.any()
+    assert torn.tolist() == pytest.approx([0.0] * (len(right) - 1) + [2.0 / len(right)])
 
 
 def test_a_conversation_without_a_wrong_answer_makes_no_pair(scorer) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from medvlm.dialogue.conversation import Conversation, Turn
 from medvlm.models.chat import Encoded
-from medvlm.training.advantage import turn_advantages
+from medvlm.pathways.consistency import Conflict
+from medvlm.training.advantage import contradictions, turn_advantages
 from medvlm.training.critic import Critic, advantages, first_of_each, value_loss
 from medvlm.training.grounding import guarded, other_images, weights
 from medvlm.training.preference import PreferenceSettings, pair_loss
@@ -54,6 +55,15 @@ def test_a_discount_pays_a_turn_for_what_follows() -> None:
 
 def test_a_group_that_earned_the_same_has_no_credit() -> None:
     assert not turn_advantages(torch.full((4, 3), 0.3)).any()
+
+
+def test_the_later_of_two_answers_that_clash_contradicts() -> None:
+    clash = Conflict(("diagnosis", "proliferation"), ("rule",), ("text",))
+    assert contradictions([clash], ["quality", "diagnosis", "proliferation"]) == [0, 0, 1]
+    assert contradictions([clash], ["proliferation", "quality", "diagnosis"]) == [0, 0, 1]
+    assert contradictions([], ["quality"]) == [0]
+    # A question that is asked twice and answered in two ways: the second time.
+    assert contradictions([Conflict(("quality",), (), ())], ["quality", "cells", "quality"]) == [0, 0, 1]
 
 
 def test_a_small_spread_is_not_blown_up_to_one() -> None:
