@@ -79,7 +79,7 @@ def measure(
     for start in range(0, len(conversations), batch):
         rows = conversations[start : start + batch]
         for row, sample in zip(rows, rollouts([Script.of(row) for row in rows]), strict=True):
-            score = score_row(scorer, {"id": row.id, "symbols": row.symbols}, sample.answers)
+            score = score_row(scorer, {"id": row.id, "symbols": row.symbols}, sample.said)
             truth = read_truth(scorer.pathway, row.symbols["truth"], row.id)
             right[row.id] = []
             for slot, reading in zip(row.symbols["asked"], score.readings, strict=True):

@@ -250,7 +250,7 @@ class Policy(FineTune):
 
     def _score(self, sample: Sample) -> Score:
         row = {"id": sample.script.conversation.id, "symbols": sample.script.conversation.symbols}
-        return score_row(self.scorer, row, sample.answers)
+        return score_row(self.scorer, row, sample.said)
 
     def _rewards(self, sample: Sample) -> Tensor:
         return torch.tensor(self._score(sample).turns)
@@ -287,7 +287,7 @@ class Policy(FineTune):
         lengths = torch.tensor([len(sample.wrote) for sample in samples]).float()
         self.log("train/reward", total.mean(), prog_bar=True, batch_size=1)
         self.log("train/words", lengths.mean(), batch_size=1)
-        self.log("train/cut", sum(sample.cut for sample in samples) / len(samples), batch_size=1)
+        self.log("train/cut", sum(bool(sample.cut) for sample in samples) / len(samples), batch_size=1)
 
     def validation_step(self, batch: list[int], batch_index: int) -> None:  # type: ignore[override]
         """The reward of greedy answers to held-out scripts."""

@@ -71,7 +71,7 @@ class Sample:
         ids: all tokens after the opening.
         turns: for each of them the number of the question that it answers, or `GIVEN` for text of user and expert.
         answers: the last assistant message of each question.
-        cut: an answer was ended by the length limit.
+        cut: numbers of the questions whose answer was ended by the length limit.
         per_token: further tensors of the tokens after the opening, piece by piece.
         vision: image tensors of later turns.
     """
@@ -81,10 +81,15 @@ class Sample:
     ids: list[int] = field(default_factory=list)
     turns: list[int] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
-    cut: bool = False
+    cut: set[int] = field(default_factory=set)
     per_token: dict[str, list[Tensor]] = field(default_factory=dict)
     vision: list[dict[str, Tensor]] = field(default_factory=list)
     _called: bool = False
+
+    @property
+    def said(self) -> list[str]:
+        """The answers as a guideline is to read them: one that did not come to an end says nothing."""
+        return ["" if number in self.cut else answer for number, answer in enumerate(self.answers)]
 
     @property
     def question(self) -> int:

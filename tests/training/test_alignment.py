@@ -127,6 +127,20 @@ def test_a_contradiction_costs_right_answers(scorer) -> None:
     assert torn.tolist() == pytest.approx([0.0] * (len(right) - 1) + [2.0 / len(right)])
 
 
+def test_an_answer_that_did_not_end_earns_nothing(scorer) -> None:
+    (row,) = rows(scorer, 1)
+    right = [turn.text for turn in row.turns if turn.role == "assistant"]
+    module = Policy.__new__(Policy)
+    torch.nn.Module.__init__(module)
+    module.scorer = scorer
+    whole, cut, empty = (
+        module._rewards(Sample(Script.of(row), None, answers=given, cut=cut))  # type: ignore[arg-type]
+        for given, cut in ((right, set()), (right, {0}), (["", *right[1:]], set()))
+    )
+    assert torch.equal(cut, empty)
+    assert cut[0] < whole[0]
+
+
 def test_a_conversation_without_a_wrong_answer_makes_no_pair(scorer) -> None:
     (row,) = rows(scorer, 1)
     right = [turn.text for turn in row.turns if turn.role == "assistant"]
