@@ -9,10 +9,11 @@ from random import Random
 from typing import Any
 
 from medvlm.curricula.pictures import BLANK
-from medvlm.curricula.spec import Curriculum, Skill, Stage
+from medvlm.curricula.spec import OTHER_PICTURES, Curriculum, Skill, Stage
 from medvlm.dialogue.conversation import Conversation, read_conversations
 from medvlm.errors import MedVLMError
 from medvlm.pathways.reward import Scorer
+from medvlm.training.negatives import changed_pictures
 
 DRAWS = 40
 
@@ -68,15 +69,21 @@ class Shelf:
         ]
 
     def other_pictures(self, rows: Sequence[Conversation], kind: str) -> list[str]:
-        """For each conversation a blank picture, or that of a patient with another truth.
+        """For each conversation a blank picture, its own in the wrong window, or that of a patient with another truth.
 
         Raises:
             MedVLMError: there is no such kind of other picture.
         """
         if kind == "blank":
             return [str(self.folder.resolve() / BLANK)] * len(rows)
+        if kind == "wrong_window":
+            own = [row.images[0] for row in rows]
+            return [
+                str(path)
+                for path in changed_pictures(own, "wrong_window", self.folder / kind, seed=self.curriculum.seed)
+            ]
         if kind != "shuffled":
-            raise MedVLMError(f"there is no other picture '{kind}'; choose blank or shuffled.")
+            raise MedVLMError(f"there is no other picture '{kind}'; choose {', '.join(OTHER_PICTURES)}.")
         random = Random(self.curriculum.seed)
         conclusion = self.scorer.pathway.turns.conclusion
 

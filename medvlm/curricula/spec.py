@@ -17,6 +17,7 @@ Objective = Literal["contrastive", "finetune", "preference", "policy"]
 Order = Literal["standard", "conclusion_first", "random", "subset", "mixed"]
 Kind = Literal["pathway", "caption", "plain", "expert"]
 Turned = Literal["no", "mirrored", "square"]
+OTHER_PICTURES = ("blank", "shuffled", "wrong_window")
 T = TypeVar("T")
 
 
@@ -130,7 +131,7 @@ class Stage:
             stage before; so one file holds arms that are compared.
         tested: test the skills after the stage.
         group: preference: conversations sampled for each script to find pairs.
-        images: preference: other pictures that the right answers are set against (`blank`, `shuffled`).
+        images: preference: other pictures that the right answers are set against (`blank`, `shuffled`, `wrong_window`).
         settings: options of `medvlm fit`, such as `trainer.max_epochs: 4`.
     """
 
@@ -263,6 +264,8 @@ def _check(curriculum: Curriculum) -> None:
             _known(name, curriculum.sources, f"{where}, sources")
         if stage.gate and not stage.tested:
             raise MedVLMError(f"{where}: a gate needs the stage's tests; leave 'tested: false' out.")
+        for name in stage.images:
+            _known(name, dict.fromkeys(OTHER_PICTURES), f"{where}, images")
         for name in stage.gate:
             _known(name, curriculum.skills, f"{where}, gate")
         if stage.start:

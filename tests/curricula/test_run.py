@@ -10,8 +10,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from medvlm.curricula import load_curriculum
@@ -31,6 +33,7 @@ def small(patients: int = 20) -> Curriculum:
     sources = dict(curriculum.sources) | {
         "look": Source(slots=("cells", "proliferation"), order="subset", per_study=4, wordings=1),
         "reason": replace(curriculum.sources["reason"], share=1.0),
+        "corrected": replace(curriculum.sources["corrected"], share=1.0),
         "single": Source(questions=1, per_study=3),
     }
     stages = tuple(
@@ -95,8 +98,8 @@ def test_weights_and_replay_set_what_a_stage_shows(prepared: Run) -> None:
     looked, reasoned = 14 * curriculum.sources["look"].per_study, 14 * curriculum.sources["reason"].per_study
     assert len(shelf.mixture(look, (), "train")) == looked
     assert len(shelf.mixture(reason, (look,), "train")) == reasoned + round(reason.replay * looked)
-    practised = 14 * curriculum.sources["practice"].per_study
-    assert len(shelf.mixture(prefer, (look, reason), "train")) == round(prefer.sources["practice"] * practised)
+    prefer = replace(prefer, sources={"corrected": 0.5})
+    assert len(shelf.mixture(prefer, (look, reason), "train")) == 14 * curriculum.sources["corrected"].per_study // 2
     rows = shelf.mixture(replace(look, sources={"look": 2}), (), "train")
     assert len(rows) == len({row.id for row in rows}) == 2 * looked
 
@@ -119,6 +122,15 @@ def test_an_exchanged_picture_is_of_another_patient_with_another_truth(prepared:
         assert other != row.images[0]
         if "diagnosis" in row.symbols["truth"] and "diagnosis" in truth[other]:
             assert truth[other]["diagnosis"] != row.symbols["truth"]["diagnosis"]
+
+
+def test_the_wrong_window_is_a_changed_copy_of_the_own_picture(prepared: Run) -> None:
+    rows = prepared.shelf.rows("reason", "train")[:3]
+    for row, other in zip(rows, prepared.shelf.other_pictures(rows, "wrong_window"), strict=True):
+        assert Path(other).stem == f"{Path(row.images[0]).stem}-wrong_window"
+        own, changed = (np.asarray(Image.open(path).convert("RGB")) for path in (row.images[0], other))
+        assert own.shape == changed.shape
+        assert (own != changed).mean() > 0.5
 
 
 def test_a_folder_of_other_settings_is_refused(prepared: Run) -> None:

@@ -54,6 +54,7 @@ def test_defaults_are_filled_in(tmp_path: Path) -> None:
         ({"stages": [{"id": "a", "sources": {"look": 1}, "start": "later"}]}, "start: 'later' is not defined"),
         ({"stages": [{"id": "a", "sources": {"look": 1}, "stop": {"skill": "x"}}]}, "stop: 'x' is not defined"),
         ({"stages": [{"id": "a", "sources": {"look": 1}, "stop": {"reached": 1}}]}, "'skill' is missing"),
+        ({"stages": [{"id": "a", "sources": {"look": 1}, "images": ["x"]}]}, "images: 'x' is not defined"),
         (
             {
                 "skills": {"s": {"source": "look"}},
