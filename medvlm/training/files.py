@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def as_files(given: Path | list[Path] | None) -> list[Path]:
     return [Path(path) for path in given] if isinstance(given, list) else [Path(given)]
 
 
-class SplitFiles(pl.LightningDataModule):
+class SplitFiles(pl.LightningDataModule, ABC):
     """Files for training, validation and test; what a row of them is, the objective says."""
 
     def __init__(
@@ -64,13 +65,13 @@ class SplitFiles(pl.LightningDataModule):
             done = {row["id"] for row in read_jsonl(self.predictions)} if self.predictions.is_file() else set()
             self.asked = [row for row in self.asked if row[1].id not in done]
 
+    @abstractmethod
     def prepare_split(self, split: str) -> None:
         """Read `train` or `validation`, once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def summary(self) -> list[str]:
         """What there is to learn from, and what is left out, line by line."""
-        raise NotImplementedError
 
     def files(self, split: str) -> list[Path]:
         """The files of a split.

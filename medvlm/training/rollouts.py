@@ -114,8 +114,8 @@ class Rollouts:
             said: list[tuple[Turn, ...] | None] = []
             for sample, ids in zip(going, writer.write(noise), strict=True):
                 sample.take(ids, self.kind)
-                if ids[-1] not in self.stop_ids:
-                    sample.cut.add(sample.question)
+                # Of a question that calls an expert first, the last message counts.
+                (sample.cut.discard if ids[-1] in self.stop_ids else sample.cut.add)(sample.question)
                 said.append(sample.follow(self.encoder.decode(ids)))
             rows = [row for row, turns in enumerate(said) if turns is not None]
             going = [going[row] for row in rows]

@@ -38,8 +38,8 @@ class Item:
 
 
 @dataclass(frozen=True)
-class SourceSet:
-    """A public data set.
+class PublicSet:
+    """What is known of a public data set, whatever it holds.
 
     Attributes:
         name: `medvlm data prepare NAME`.
@@ -48,10 +48,6 @@ class SourceSet:
         licence: licence, and what access needs.
         layout: which files the folder holds.
         patient: what stands for a patient.
-        read: folder → items in a fixed order; called several times, so it holds nothing.
-        counts: published numbers, `"train questions"`, `"test pictures"`, `"patients"`, ... (see `prepare.survey`).
-        table: folder → the same numbers counted in the published table, where items are only a part of it.
-        has_split: whether a split is published; otherwise everything is read as `train` and shared out by patient.
     """
 
     name: str
@@ -60,6 +56,19 @@ class SourceSet:
     licence: str
     layout: str
     patient: str
+
+
+@dataclass(frozen=True)
+class SourceSet(PublicSet):
+    """A public set of pictures with questions, labels or reports.
+
+    Attributes:
+        read: folder → items in a fixed order; called several times, so it holds nothing.
+        counts: published numbers, `"train questions"`, `"test pictures"`, `"patients"`, ... (see `prepare.survey`).
+        table: folder → the same numbers counted in the published table, where items are only a part of it.
+        has_split: whether a split is published; otherwise everything is read as `train` and shared out by patient.
+    """
+
     read: Callable[[Path], Iterator[Item]]
     counts: Mapping[str, int] = field(default_factory=dict)
     table: Callable[[Path], Mapping[str, int]] | None = None

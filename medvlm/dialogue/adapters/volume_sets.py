@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medvlm.dialogue.adapters.source import PublicSet
 from medvlm.dialogue.adapters.sources import csv_rows, first_existing
 from medvlm.errors import MedVLMError
 from medvlm.findings.codes import concepts
@@ -37,15 +38,14 @@ class Published:
 
 
 @dataclass(frozen=True)
-class VolumeSet:
-    """A public set of segmented volumes; the fields are those of `SourceSet`."""
+class VolumeSet(PublicSet):
+    """A public set of segmented volumes.
 
-    name: str
-    title: str
-    source: str
-    licence: str
-    layout: str
-    patient: str
+    Attributes:
+        read: folder → what it says.
+        counts: task or version → published number of cases.
+    """
+
     read: Callable[[Path], Published]
     counts: Mapping[str, int] = field(default_factory=dict)
 
