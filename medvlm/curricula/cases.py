@@ -41,8 +41,8 @@ class StudyCase:
     symbols: Mapping[str, Symbol]
 
 
-def make_cohort(curriculum: Curriculum, out: Path, workers: int = 1) -> Cohort:
-    """The cohort of a curriculum: read, or made (and completed) as a phantom in `out`.
+def given_cohort(curriculum: Curriculum) -> Cohort | None:
+    """The cohort that a curriculum names; None where a phantom is to be made.
 
     Raises:
         MedVLMError: an unknown phantom, or no cohort at the given place.
@@ -52,6 +52,18 @@ def make_cohort(curriculum: Curriculum, out: Path, workers: int = 1) -> Cohort:
         return read_cohort(cases.cohort)
     if cases.phantom not in PHANTOMS:
         raise MedVLMError(f"{curriculum.path}: there is no phantom '{cases.phantom}'; choose {', '.join(PHANTOMS)}.")
+    return None
+
+
+def make_cohort(curriculum: Curriculum, out: Path, workers: int = 1) -> Cohort:
+    """The cohort of a curriculum: read, or made (and completed) as a phantom in `out`.
+
+    Raises:
+        MedVLMError: as `given_cohort`.
+    """
+    given, cases = given_cohort(curriculum), curriculum.cases
+    if given is not None:
+        return given
     seed = curriculum.seed if cases.seed is None else cases.seed
     if cases.phantom == "marrow":
         from medvlm.phantom.marrow import make_marrow_cohort

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medvlm.curricula.card import forgetting_table, make_card, settings_hash
+from medvlm.curricula.cases import given_cohort
 from medvlm.curricula.prepare import FINDINGS, prepare
 from medvlm.curricula.shelf import Shelf
 from medvlm.curricula.skills import SkillTests
@@ -37,8 +38,10 @@ class Run:
             workers: processes that draw and render pictures.
 
         Raises:
-            MedVLMError: the folder holds a run of another curriculum or seed.
+            MedVLMError: the folder holds a run of another curriculum or seed, or there are no such cases; nothing is
+                written then.
         """
+        given_cohort(curriculum)
         self.curriculum, self.out, self.console, self.workers = curriculum, out, console, workers
         self.scorer = Scorer(load_pathway(curriculum.pathway))
         self.data = out / "conversations"

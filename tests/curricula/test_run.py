@@ -124,6 +124,16 @@ def test_an_exchanged_picture_is_of_another_patient_with_another_truth(prepared:
             assert truth[other]["diagnosis"] != row.symbols["truth"]["diagnosis"]
 
 
+@pytest.mark.parametrize("cases", [{"phantom": "", "cohort": "nowhere"}, {"phantom": "unicorn"}])
+def test_a_run_without_cases_leaves_nothing_behind(tmp_path: Path, cases: dict) -> None:
+    """Otherwise the same folder would be refused when the cohort is named rightly."""
+    curriculum = small()
+    curriculum = replace(curriculum, cases=replace(curriculum.cases, **cases))
+    with pytest.raises(MedVLMError, match=r"nowhere|unicorn"):
+        Run(curriculum, tmp_path / "run", Console(quiet=True))
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_wrong_window_is_a_changed_copy_of_the_own_picture(prepared: Run) -> None:
     rows = prepared.shelf.rows("reason", "train")[:3]
     for row, other in zip(rows, prepared.shelf.other_pictures(rows, "wrong_window"), strict=True):
